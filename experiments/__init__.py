@@ -1,0 +1,1 @@
+"""Commands and configs: thin, over the library."""

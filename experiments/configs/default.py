@@ -1,0 +1,73 @@
+"""Every field of a config, with its default; an experiment's file sets what differs."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """A Glow, trained by Adam with warm-up and cosine decay, evaluated on its averaged weights."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "digits"  # "digits", "photos", "folder", or any image set of TFDS
+    config.data.path = placeholder(str)  # of the "folder"
+    config.data.data_dir = placeholder(str)  # of prepared sets; ~/tensorflow_datasets by default
+    config.data.download = False  # whether TFDS may download a set that is not prepared
+    config.data.image_size = placeholder(int)  # pixels a side; None: as the set has it
+    config.data.channels = placeholder(int)  # 1 or 3; None: as the set has it
+    config.data.valid_examples = placeholder(int)  # held out of train where a set has no valid
+    config.data.n_bits = 8  # fewer reduce 8-bit pixels to 2^n_bits levels
+    config.data.flip = False  # mirror half of the training images
+    config.data.shift = 0.0  # move training images by up to this share of their size
+
+    config.model = ConfigDict()  # the model's name, and its hyperparameters
+    config.model.name = "glow"
+    config.model.levels = 3
+    config.model.depth = 32
+    config.model.width = 512
+    config.model.coupling = "affine"
+    config.model.permutation = "conv1x1"
+    config.model.learn_top = True
+    config.model.edge_bias = True
+    config.model.num_classes = placeholder(int)  # conditions the top prior on the label
+    config.model.dropout = 0.0
+    config.model.dtype = placeholder(str)  # of the conditioners: "bfloat16"; None for float32
+    config.model.memory = "stored"
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.schedule = "cosine"  # or "constant", after the warm-up
+    config.optimizer.warmup_steps = 500
+    config.optimizer.weight_decay = 0.0  # decoupled
+    config.optimizer.clip_norm = 50.0
+
+    config.train = ConfigDict()
+    config.train.steps = 10_000
+    config.train.batch_size = 64  # global
+    config.train.init_examples = 256  # images for the data-dependent initialisation
+    config.train.average_decay = 0.999
+    config.train.log_every = 50
+    config.train.eval_every = 500
+
+    config.eval = ConfigDict()
+    config.eval.weights = "average"  # or "raw"
+    config.eval.draws = 16  # of the dequantization noise, for each image
+    config.eval.batch_size = 256
+    return config
+
+
+def finish(config: ConfigDict, mode: str) -> ConfigDict:
+    """The config as it is, or with mode "smoke" (`--config=FILE.py:smoke`) shrunk to seconds."""
+    if mode not in ("", "smoke"):
+        raise ValueError(f"the config's argument must be 'smoke' or nothing; got {mode!r}")
+    if mode == "smoke":
+        config.model.depth, config.model.width = 2, 8
+        config.train.steps, config.train.batch_size, config.train.init_examples = 4, 8, 16
+        config.train.log_every, config.train.eval_every = 1, 2
+        config.optimizer.warmup_steps = 1
+        config.eval.draws, config.eval.batch_size = 2, 128
+    return config

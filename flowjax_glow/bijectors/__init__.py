@@ -1,0 +1,1 @@
+"""Bijectors, one a file, named for it."""

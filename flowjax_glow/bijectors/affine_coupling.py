@@ -1,0 +1,64 @@
+"""Affine coupling: one half of the channels shifts and scales the other.
+
+z1 = x1, z2 = (x2 + shift(x1)) * exp(log_scale(x1)), logdet = sum(log_scale).  Dinh et al. 2017
+(RealNVP), section 3.1, arXiv:1605.08803, in the order of Glow's released code: the shift comes first,
+shift and scale alternate in the network's output channels, and scale = sigmoid(h + 2).
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from flowjax_glow.base import Bijector, split_channels, sum_event
+from flowjax_glow.bijectors.conditioner import MakeNet, apply_net, init_net
+
+Scale = Literal["sigmoid", "exp"]
+
+# From the network's output h to the logarithm of the scale.
+_LOG_SCALES: dict[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda h: jax.nn.log_sigmoid(h + 2.0),
+    "exp": lambda h: h,
+}
+
+
+def affine_coupling(make_net: MakeNet, *, scale: Scale = "sigmoid") -> Bijector:
+    """Bijector on (batch, ..., channels), channels even.
+
+    The first half of the channels conditions and passes through; the second half is shifted and scaled
+    by make_net(channels). params: those of the network. logdet: the sum of log_scale over the
+    event, nats. In front of factor_out, scale="exp" whitens the half that leaves:
+    (x2 - mean(x1)) / sd(x1) with shift = -mean and log_scale = -log sd.
+
+    Args:
+      make_net: as in bijectors.conditioner.
+      scale: "sigmoid", sigmoid(h + 2), which never enlarges; or "exp", exp(h).
+
+    Raises:
+      ValueError: for an unknown scale, or an odd number of channels.
+    """
+    if scale not in _LOG_SCALES:
+        raise ValueError(f"scale must be one of {sorted(_LOG_SCALES)}; got {scale!r}")
+
+    def shift_and_log_scale(params, x1, cond, key):
+        h = apply_net(make_net(2 * x1.shape[-1]), params, x1, cond, key)
+        return h[..., 0::2], _LOG_SCALES[scale](h[..., 1::2])
+
+    def init(key, x, cond=None):
+        return init_net(make_net(x.shape[-1]), key, split_channels(x)[0], cond)
+
+    def forward(params, x, cond=None, key=None):
+        x1, x2 = split_channels(x)
+        shift, log_scale = shift_and_log_scale(params, x1, cond, key)
+        z2 = (x2 + shift) * jnp.exp(log_scale)
+        return jnp.concatenate([x1, z2], axis=-1), sum_event(log_scale)
+
+    def inverse(params, z, cond=None, key=None):
+        z1, z2 = split_channels(z)
+        shift, log_scale = shift_and_log_scale(params, z1, cond, key)
+        x2 = z2 * jnp.exp(-log_scale) - shift
+        return jnp.concatenate([z1, x2], axis=-1), -sum_event(log_scale)
+
+    return Bijector(init, forward, inverse)

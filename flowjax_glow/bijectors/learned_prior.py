@@ -1,0 +1,41 @@
+"""A learned normal prior, as the bijector that whitens it.
+
+z = (x + shift) * exp(log_scale) with shift = -mean and log_scale = -log sd: under a standard normal
+z, x has the learned mean and standard deviation, its cost is part of logdet, and every latent of the
+model stays standard normal. Glow's learned top prior (`prior` in the released model.py).
+"""
+
+import jax.numpy as jnp
+
+from flowjax_glow.base import Bijector, sum_event
+from flowjax_glow.bijectors.conditioner import MakeNet, apply_net, init_net
+
+
+def learned_prior(make_net: MakeNet) -> Bijector:
+    """Element-wise affine bijector on (batch, ..., channels) that does not look at x.
+
+    make_net(2 * channels) reads zeros, (1, ..., 2 * channels), and cond, such as class labels: a prior
+    for each class. It returns shift and log_scale in alternating channels, (1 or batch, ...,
+    2 * channels). params: those of the network. logdet: the sum of log_scale over the event, nats.
+    """
+
+    def nothing(x):
+        return jnp.zeros((1, *x.shape[1:-1], 2 * x.shape[-1]), x.dtype)
+
+    def shift_and_log_scale(params, x, cond, key):
+        h = apply_net(make_net(2 * x.shape[-1]), params, nothing(x), cond, key)
+        h = jnp.broadcast_to(h, (x.shape[0], *h.shape[1:]))
+        return h[..., 0::2], h[..., 1::2]
+
+    def init(key, x, cond=None):
+        return init_net(make_net(2 * x.shape[-1]), key, nothing(x), cond)
+
+    def forward(params, x, cond=None, key=None):
+        shift, log_scale = shift_and_log_scale(params, x, cond, key)
+        return (x + shift) * jnp.exp(log_scale), sum_event(log_scale)
+
+    def inverse(params, z, cond=None, key=None):
+        shift, log_scale = shift_and_log_scale(params, z, cond, key)
+        return z * jnp.exp(-log_scale) - shift, -sum_event(log_scale)
+
+    return Bijector(init, forward, inverse)

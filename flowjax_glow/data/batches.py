@@ -1,0 +1,115 @@
+"""The batch of a training step as a pure function of the step, so that there is no iterator state.
+
+Example number step * batch_size + j of a run is row number % n of the order of epoch number // n, n
+being the size of the split. So each example comes once an epoch, also where the batch does not
+divide n: batches straddle epochs. Everything random is drawn for the global batch, from Philox
+streams keyed by (seed, epoch) and (seed, step), and a process takes its rows of it: the global
+batch is the same for any number of processes.
+"""
+
+import functools
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+
+from flowjax_glow.data.split import Split
+
+_ORDER, _AUGMENTATION = 0, 1  # streams of a seed
+
+
+def batch_at(
+    split: Split,
+    step: int,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    flip: bool = False,
+    shift: float = 0.0,
+) -> dict[str, Shaped[np.ndarray, "share ..."]]:
+    """A process's share of the global batch of `step`.
+
+    Args:
+      split: the images, every process holding all of them.
+      step: counts from 0.
+      batch_size: of the global batch, over all processes.
+      seed: a non-negative integer.
+      process_index: process p of P gets rows p * batch_size / P up to (p + 1) * batch_size / P.
+      process_count: P.
+      flip: mirrors left and right with probability 1/2.
+      shift: moves by up to this fraction of the height and of the width (in whole pixels, rounded
+        down), repeating the pixels at the edge.
+
+    Returns:
+      {"image": uint8 (share, height, width, channels), "label": int32 (share,), "index": int32
+      (share,), the rows of the split}, with share = batch_size / process_count.
+
+    Raises:
+      ValueError: if the processes do not divide the batch, or an argument is out of its range.
+    """
+    n, height, width, _ = split.images.shape
+    if n == 0:
+        raise ValueError("a split must have at least one image; got 0")
+    if step < 0:
+        raise ValueError(f"step must not be negative; got {step}")
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"batch_size must be a positive multiple of process_count; "
+            f"got {batch_size} and {process_count}"
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(
+            f"process_index must be in [0, process_count); got {process_index} of {process_count}"
+        )
+    if not 0.0 <= shift < 1.0:
+        raise ValueError(f"shift must be in [0, 1); got {shift}")
+
+    share = batch_size // process_count
+    rows = slice(process_index * share, (process_index + 1) * share)
+    index = _rows_of_batch(n, step, batch_size, seed)[rows]
+    images = split.images[index]
+    if flip or shift:
+        rng = _generator(seed, _AUGMENTATION, step)
+        mirror = rng.integers(2, size=batch_size) * flip
+        down = _offsets(rng, int(shift * height), batch_size)
+        right = _offsets(rng, int(shift * width), batch_size)
+        images = _moved(images, mirror[rows], down[rows], right[rows])
+    return {"image": images, "label": split.labels[index], "index": index}
+
+
+def _rows_of_batch(n: int, step: int, batch_size: int, seed: int) -> Int[np.ndarray, " batch"]:
+    epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n)
+    rows = [_order(n, seed, epoch)[places[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
+    return np.concatenate(rows)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(n: int, seed: int, epoch: int) -> Int[np.ndarray, " examples"]:
+    order = _generator(seed, _ORDER, epoch).permutation(n).astype(np.int32)
+    order.flags.writeable = False
+    return order
+
+
+def _generator(seed: int, stream: int, count: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, stream, count))))
+
+
+def _offsets(rng: np.random.Generator, most: int, size: int) -> Int[np.ndarray, " batch"]:
+    return rng.integers(-most, most, size=size, endpoint=True)
+
+
+def _moved(
+    images: UInt8[np.ndarray, "batch height width channels"],
+    mirror: Int[np.ndarray, " batch"],
+    down: Int[np.ndarray, " batch"],
+    right: Int[np.ndarray, " batch"],
+) -> UInt8[np.ndarray, "batch height width channels"]:
+    batch, height, width, channels = images.shape
+    row = np.clip(np.arange(height) - down[:, None], 0, height - 1)
+    column = np.clip(np.arange(width) - right[:, None], 0, width - 1)
+    column = np.where(mirror[:, None], width - 1 - column, column)
+    row += height * np.arange(batch)[:, None]
+    # One take over flat pixels: 4 times as fast as indexing by image, row and column.
+    pixels = row[:, :, None] * width + column[:, None, :]
+    return images.reshape(-1, channels).take(pixels, axis=0)

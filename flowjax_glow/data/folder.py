@@ -1,0 +1,100 @@
+"""A folder of a user's own images: PNG, JPEG and WebP, at any depth.
+
+The split of an image hangs on the name of its file relative to the folder alone: with u the first 8
+bytes of the name's SHA-256 as a fraction of 2^64, u < 0.8 is train, u < 0.9 valid, and the rest
+test. So adding or removing images never moves another from one split to another. Copies under other
+names are not noticed: a folder with duplicates leaks between its splits.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from flowjax_glow.data.split import Info, Split
+from flowjax_glow.data.square import square
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+_MAX_PIXELS = 2**24  # 16.8 megapixels, 50 MB decoded
+
+
+def info(
+    path: str | os.PathLike[str] | None, *, image_size: int | None, channels: int | None
+) -> Info:
+    """Levels and shape; build is a digest of the names and sizes in bytes of the images' files."""
+    shape = _shape(image_size, channels)
+    digest = hashlib.sha256()
+    for name, file in _files(path).items():
+        digest.update(f"{name} {file.stat().st_size}\n".encode())
+    return Info(f"folder/{digest.hexdigest()[:8]}", shape, n_bins=256, num_classes=None)
+
+
+def load(
+    path: str | os.PathLike[str] | None,
+    split: str,
+    *,
+    image_size: int | None,
+    channels: int | None,
+) -> Split:
+    """The images of a split in the order of their names, turned upright, cropped and resized.
+
+    Hidden files, and files with other suffixes, are passed over. Images smaller than image_size are
+    enlarged.
+
+    Raises:
+      FileNotFoundError: if there is no such folder.
+      ValueError: naming the file, if it cannot be read or has more than 2^24 pixels, which is
+        checked before it is decoded; or if no image falls into the split.
+    """
+    shape = _shape(image_size, channels)
+    files = [file for name, file in _files(path).items() if split_of(name) == split]
+    if not files:
+        raise ValueError(f"the folder needs more images; none of {path} falls into {split!r}")
+    images = np.empty((len(files), *shape), np.uint8)
+    for i, file in enumerate(files):
+        images[i] = _read(file, shape)
+    return Split(images, np.full(len(files), -1, np.int32))
+
+
+def split_of(name: str) -> str:
+    """The split of a file, by its name relative to the folder, with forward slashes."""
+    u = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+    return "train" if u < 0.8 else "valid" if u < 0.9 else "test"
+
+
+def _shape(image_size: int | None, channels: int | None) -> tuple[int, int, int]:
+    if image_size is None or image_size < 1:
+        raise ValueError(f"image_size must be given for a folder of images; got {image_size}")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3; got {channels}")
+    return image_size, image_size, channels or 3
+
+
+def _files(path: str | os.PathLike[str] | None) -> dict[str, Path]:
+    """The images' files by relative name, sorted."""
+    if not path:
+        raise ValueError(f"path must name a folder of images; got {path!r}")
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder of images at {root}")
+    relative = [f.relative_to(root) for f in root.rglob("*") if f.suffix.lower() in _SUFFIXES]
+    visible = [f for f in relative if not any(part.startswith(".") for part in f.parts)]
+    if not visible:
+        raise ValueError(f"a folder of images must hold PNG, JPEG or WebP files; {root} has none")
+    return {name: root / name for name in sorted(f.as_posix() for f in visible)}
+
+
+def _read(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as image:  # reads the header only
+            width, height = image.size
+            if width * height > _MAX_PIXELS:
+                raise ValueError(f"it has {width} x {height} pixels, and the most is {_MAX_PIXELS}")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"it must have 8 bits a channel; its mode is {image.mode}")
+            return square(ImageOps.exif_transpose(image), shape)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot use the image {file}: {error}") from error

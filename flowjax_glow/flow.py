@@ -1,0 +1,101 @@
+"""A flow: a bijector, the prior of its latents and the shape of its data; what can be asked of it.
+
+log p(x) = log p(z) + log |det dz/dx|, exact, and z is the exact code of x.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from flowjax_glow.base import Batch, Bijector, LogDet, Params, PRNGKey
+from flowjax_glow.combine import split_trainable
+from flowjax_glow.priors import Prior
+
+Data = Float[Array, "batch *event"]
+
+
+class Flow(NamedTuple):
+    """A generative model with exact likelihood.
+
+    bijector: data -> latents. prior: of the latents. event_shape: of one example, such as (32, 32, 3).
+    """
+
+    bijector: Bijector
+    prior: Prior
+    event_shape: tuple[int, ...]
+
+
+def init(flow: Flow, key: PRNGKey, x: Data, cond: Batch | None = None) -> Params:
+    """Parameters for the flow, initialised on the batch x. Pure; give it the whole global batch."""
+    _check_event(flow, x)
+    return jax.jit(flow.bijector.init)(key, x, cond)
+
+
+def log_prob(
+    flow: Flow, params: Params, x: Data, cond: Batch | None = None, key: PRNGKey | None = None
+) -> LogDet:
+    """The exact log density of each example, (batch,), in nats. key: for dropout; None for none."""
+    _check_event(flow, x)
+    z, logdet = flow.bijector.forward(params, x, cond, key)
+    return flow.prior.log_prob(z) + logdet
+
+
+def encode(flow: Flow, params: Params, x: Data, cond: Batch | None = None) -> Batch:
+    """The latents of x, all of them: decode gives x back.
+
+    For a multi-scale model a tuple of arrays, the level that leaves first (the finest) first.
+    """
+    _check_event(flow, x)
+    return flow.bijector.forward(params, x, cond)[0]
+
+
+def decode(flow: Flow, params: Params, z: Batch, cond: Batch | None = None) -> Data:
+    """The data whose latents are z."""
+    return flow.bijector.inverse(params, z, cond)[0]
+
+
+def sample(
+    flow: Flow,
+    params: Params,
+    key: PRNGKey,
+    num: int,
+    *,
+    temperature: float | Float[Array, ""] = 1.0,
+    cond: Batch | None = None,
+) -> Data:
+    """Draws `num` examples, (num, *event_shape); temperature scales the latents' deviation.
+
+    cond, where the flow needs it, has one entry an example.
+    """
+    like = latent_shapes(flow, params, num, cond)
+    return decode(flow, params, flow.prior.sample(key, like, temperature), cond)
+
+
+def latent_shapes(flow: Flow, params: Params, num: int, cond: Batch | None = None) -> Any:
+    """The shapes and dtypes of the latents of `num` examples, as jax.ShapeDtypeStruct."""
+    dtype = jax.tree.leaves(split_trainable(params)[0])[0].dtype
+    x = jax.ShapeDtypeStruct((num, *flow.event_shape), dtype)
+    return jax.eval_shape(functools.partial(encode, flow), params, x, cond)
+
+
+def prepare(flow: Flow, params: Params) -> Params:
+    """Params with all that depends on them alone computed, such as the kernels' inverses.
+
+    Worth it before many calls with the same params; every function here takes either.
+    """
+    return flow.bijector.prepare(params)
+
+
+def count_parameters(params: Params) -> int:
+    """The number of trained parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(split_trainable(params)[0]))
+
+
+def _check_event(flow: Flow, x: Shaped[Array, "..."]) -> None:
+    if x.shape[1:] != flow.event_shape:
+        raise ValueError(f"expected x of shape (batch, *{flow.event_shape}); got {x.shape}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"expected floating x, dequantized; got {x.dtype}; see fg.dequantize")

@@ -1,0 +1,72 @@
+"""From integer pixels to a density and from nats to bits: the one place with n_bins and log 2.
+
+A density over x in [-0.5, 0.5)^D, x = (pixel + u) / n_bins - 0.5 with u ~ U(0, 1), bounds the
+probability of the integer pixels: log P(pixels) >= E_u[log p(x)] - D log n_bins. Theis et al. 2016,
+section 3.1, arXiv:1511.01844; Kingma & Dhariwal 2018, section 2, arXiv:1807.03039.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Integer, UInt8
+
+from flowjax_glow.base import LogDet, PRNGKey
+
+# The noise is (k + 0.5) / 2^15. With up to 256 levels, pixel + noise then has at most 24 significant
+# bits: float32 holds it exactly, and no pixel is rounded up into the next level.
+_NOISE_BITS = 15
+
+Pixels = Integer[Array, "batch *event"]
+
+
+def dequantize(
+    key: PRNGKey | None,
+    images: Pixels,
+    *,
+    n_bins: int = 256,
+    index: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch *event"]:
+    """(images + noise) / n_bins - 0.5, float32 in [-0.5, 0.5), with noise uniform in (0, 1).
+
+    Args:
+      key: None takes the middle of every bin, the deterministic choice for encoding and editing.
+      images: integers in [0, n_bins).
+      n_bins: how many levels the data has: 256, 32 after reduce_bits(., 5), 17 for the digits.
+      index: a number for each example. The noise of an example depends on the key and its number
+        alone, however the batch is sharded or padded; its position in the batch by default.
+    """
+    if not jnp.issubdtype(images.dtype, jnp.integer):
+        raise ValueError(f"images must be integers in [0, {n_bins}); got {images.dtype}")
+    if key is None:
+        noise = jnp.full(images.shape, 0.5, jnp.float32)
+    else:
+        index = jnp.arange(images.shape[0]) if index is None else index
+        noise = jax.vmap(lambda i: _uniform(jax.random.fold_in(key, i), images.shape[1:]))(index)
+    return (images.astype(jnp.float32) + noise) / n_bins - 0.5
+
+
+def _uniform(key: PRNGKey, shape: tuple[int, ...]) -> Array:
+    bits = jax.random.bits(key, shape, jnp.uint16) >> (16 - _NOISE_BITS)
+    return (bits.astype(jnp.float32) + 0.5) / 2**_NOISE_BITS
+
+
+def quantize(x: Float[Array, "*shape"], *, n_bins: int = 256) -> UInt8[Array, "*shape"]:
+    """The integer levels of x in [-0.5, 0.5): what dequantize was given. Values outside are clipped."""
+    levels = jnp.floor((x + 0.5) * n_bins)
+    return jnp.clip(levels, 0, n_bins - 1).astype(jnp.uint8)
+
+
+def reduce_bits(images: UInt8[Array, "*shape"], n_bits: int) -> UInt8[Array, "*shape"]:
+    """8-bit images in n_bits: floor(pixel / 2^(8 - n_bits)), in [0, 2^n_bits)."""
+    if not 1 <= n_bits <= 8:
+        raise ValueError(f"n_bits must be between 1 and 8; got {n_bits}")
+    return images >> (8 - n_bits)
+
+
+def bits_per_dim(
+    log_prob: Float[Array, "*batch"], event_shape: tuple[int, ...], *, n_bins: int
+) -> Float[Array, "*batch"]:
+    """Bits per dimension from log p(x) in nats: (D log n_bins - log p(x)) / (D log 2)."""
+    dims = math.prod(event_shape)
+    return (dims * math.log(n_bins) - log_prob) / (dims * math.log(2.0))

@@ -1,0 +1,1 @@
+"""Conditioner networks, in flax.linen."""

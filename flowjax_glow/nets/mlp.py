@@ -1,0 +1,39 @@
+"""A fully connected conditioner, for vectors."""
+
+import jax
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from flowjax_glow.base import Batch
+
+
+class MLP(nn.Module):
+    """Hidden layers with relu and dropout, and a zero-initialised last layer.
+
+    (batch, ..., dim) -> (batch, ..., out_channels). At initialisation the output is 0. cond is not used.
+
+    Attributes:
+      out_channels: number of outputs.
+      width: units of a hidden layer. depth: number of hidden layers.
+      dropout: rate, after each relu.
+      dtype: of the computation inside; None for that of the input.
+    """
+
+    out_channels: int
+    width: int = 64
+    depth: int = 2
+    dropout: float = 0.0
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "batch *dims"], cond: Batch | None = None, deterministic: bool = True
+    ) -> Float[Array, "batch *outs"]:
+        del cond
+        dense = {"dtype": self.dtype or h.dtype, "param_dtype": h.dtype}
+        x = h
+        for _ in range(self.depth):
+            x = jax.nn.relu(nn.Dense(self.width, **dense)(x))
+            x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
+        return nn.Dense(self.out_channels, kernel_init=nn.initializers.zeros, **dense)(x)

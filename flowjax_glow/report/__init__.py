@@ -1,0 +1,1 @@
+"""Pictures and records for people to look at."""

@@ -1,0 +1,74 @@
+"""The record of an evaluation: one flat JSON object with the number and all that it depends on."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("flowjax-glow", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python and the libraries, and the commit of the code, None outside a checkout."""
+    return {"versions": _versions(), "commit": _commit()}
+
+
+def write_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
+    """Writes a record whole, or not at all."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(json.dumps(record, indent=2) + "\n")
+    partial.replace(path)
+
+
+def print_record(record: dict[str, Any]) -> None:
+    """Prints the record as a table for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{record['model']} on {record['data_set']}", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in _rows(record):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    r = record
+    exact = "all" if r["exact_images"] == 1.0 else f"{r['exact_images']:.2%} of"
+    speed = r["images_per_second"]
+    return [
+        ("data set", f"{r['data_set']} ({r['build']})"),
+        ("split", r["split"]),
+        ("examples", f"{r['examples']:,}"),
+        ("levels of a pixel", str(r["n_bins"])),
+        ("weights", f"{r['weights']}, step {r['step']:,} (best on valid)"),
+        ("noise draws", str(r["draws"])),
+        ("bits/dim", f"{r['bits_per_dim']:.4f} ± {r['standard_error']:.4f} (standard error)"),
+        ("round-trip error", f"{r['round_trip_error']:.1e}; {exact} images exact"),
+        ("trained parameters", f"{r['parameters']:,}"),
+        ("training images/s", "not measured" if speed is None else f"{speed:,.0f}"),
+    ]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # run from a checkout that is not installed
+    return found
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

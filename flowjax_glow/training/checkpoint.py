@@ -1,0 +1,93 @@
+"""Checkpoints of the train state through Orbax: the last one, and the best one on valid."""
+
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from flowjax_glow.training.state import TrainState
+
+METRIC = "valid_bits_per_dim"
+
+
+class Checkpoints:
+    """The checkpoints of a run, in `directory`.
+
+    Keeps the latest and the one with the lowest bits per dimension on valid. Saving is asynchronous;
+    leave the context, or call close, to have it on disk.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, read_only: bool = False):
+        self._manager = ocp.CheckpointManager(
+            os.path.abspath(directory),
+            options=ocp.CheckpointManagerOptions(
+                create=not read_only,
+                read_only=read_only,
+                best_fn=_metric,
+                best_mode="min",
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(n=1),
+                        policies.BestN(
+                            get_metric_fn=_metric,
+                            reverse=True,  # ascending: the lowest is the best
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                cleanup_tmp_directories=not read_only,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what is being saved, and raises where that failed."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """The last step saved; None where there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the lowest bits per dimension on valid; None where there is none."""
+        return self._manager.best_step()
+
+    def save(self, state: TrainState, valid_bits_per_dim: float) -> None:
+        """Saves the state under its step, with its bits per dimension on valid."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.StandardSave(_to_arrays(state)),  # type: ignore[reportCallIssue]
+            metrics={METRIC: valid_bits_per_dim},
+        )
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state of a step, with the shapes, dtypes and shardings of `like`."""
+        target = jax.eval_shape(_to_arrays, like) if _abstract(like) else _to_arrays(like)
+        arrays: Any = self._manager.restore(
+            step,
+            args=ocp.args.StandardRestore(target),  # type: ignore[reportCallIssue]
+        )
+        return TrainState(**{**arrays, "key": jax.random.wrap_key_data(arrays["key"])})
+
+
+def _metric(metrics: dict[str, float]) -> float:
+    return metrics[METRIC]
+
+
+def _to_arrays(state: TrainState) -> dict[str, Any]:
+    return {**state._asdict(), "key": jax.random.key_data(state.key)}
+
+
+def _abstract(state: TrainState) -> bool:
+    return isinstance(state.step, jax.ShapeDtypeStruct)

@@ -1,0 +1,188 @@
+"""From a config to the things it describes; and from a run's folder back to them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from flowjax_glow import data, models
+from flowjax_glow.base import Params
+from flowjax_glow.data.split import Info, Split
+from flowjax_glow.flow import Flow, init
+from flowjax_glow.likelihood import dequantize, reduce_bits
+from flowjax_glow.training.checkpoint import Checkpoints
+from flowjax_glow.training.optimizers import make_optimizer
+from flowjax_glow.training.state import TrainState, averaged_params, init_state
+
+# What may differ between the config a run was begun with and the one it goes on with: how long, how
+# often it reports, and how it is evaluated.
+_MAY_CHANGE = ("train.steps", "train.log_every", "train.eval_every", "eval.")
+
+
+class Experiment(NamedTuple):
+    """What a config describes. n_bins: levels of a pixel after the reduction to data.n_bits."""
+
+    config: ConfigDict
+    info: Info
+    n_bins: int
+    flow: Flow
+    optimizer: optax.GradientTransformation
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the flow is told the labels."""
+        return self.config.model.get("num_classes") is not None
+
+
+class Trained(NamedTuple):
+    """A finished or stopped run: its experiment, and the params of one of its checkpoints."""
+
+    experiment: Experiment
+    params: Params
+    step: int
+    weights: str
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The flow, optimizer and data set of a config; no image is read and no parameter made.
+
+    Raises:
+      ValueError: for what the config asks that cannot be, with the rule and the value.
+    """
+    info = data.info(**_source(config))
+    n_bits = config.data.n_bits
+    if n_bits != 8 and info.n_bins != 256:
+        raise ValueError(f"data.n_bits must be 8 for {info.n_bins} levels; got {n_bits}")
+    hyperparameters = config.model.to_dict()
+    flow = models.build(hyperparameters.pop("name"), info.image_shape, **hyperparameters)
+    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    return Experiment(config, info, min(info.n_bins, 2**n_bits), flow, optimizer)
+
+
+def load_split(experiment: Experiment, name: str) -> Split:
+    """The "train", "valid" or "test" images, reduced to data.n_bits."""
+    config = experiment.config.data
+    options = {"valid_examples": config.valid_examples, "download": config.download}
+    split = data.load(split=name, **_source(experiment.config), **options)
+    if config.n_bits == 8:
+        return split
+    return split._replace(images=reduce_bits(split.images, config.n_bits))
+
+
+def batch_at(
+    experiment: Experiment, split: Split, step: int, batch_size: int | None = None
+) -> dict[str, Any]:
+    """This process's part of the training batch of a step, augmented; {"image", "label"}."""
+    config = experiment.config
+    batch = data.batch_at(
+        split,
+        step,
+        batch_size=batch_size or config.train.batch_size,
+        seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        flip=config.data.flip,
+        shift=config.data.shift,
+    )
+    return {name: batch[name] for name in ("image", "label")}
+
+
+def initial_state(experiment: Experiment, split: Split) -> TrainState:
+    """The state before the first step; the params are initialised on train.init_examples images.
+
+    Every process sees the same images, and so makes the same params.
+    """
+    config = experiment.config
+    batch = data.batch_at(split, 0, batch_size=config.train.init_examples, seed=config.seed)
+    return _make_state(experiment, batch["image"], batch["label"])
+
+
+def _make_state(experiment: Experiment, images: Any, labels: Any) -> TrainState:
+    init_key, noise_key, run_key = jax.random.split(jax.random.key(experiment.config.seed), 3)
+    x = dequantize(noise_key, jnp.asarray(images), n_bins=experiment.n_bins)
+    cond = jnp.asarray(labels) if experiment.conditional else None
+    params = init(experiment.flow, init_key, x, cond)
+    return init_state(params, experiment.optimizer, run_key)
+
+
+def abstract_state(experiment: Experiment) -> TrainState:
+    """The shapes and dtypes of the state; nothing is allocated."""
+    images = jax.ShapeDtypeStruct((2, *experiment.flow.event_shape), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    return jax.eval_shape(lambda *batch: _make_state(experiment, *batch), images, labels)
+
+
+def load_trained(workdir: str, *, weights: str | None = None) -> Trained:
+    """The experiment of a run's folder and the params of its best checkpoint on valid.
+
+    weights: "average" or "raw"; by default what the run's config says.
+
+    Raises:
+      FileNotFoundError: where there is no run, or no checkpoint yet.
+    """
+    config = read_config(workdir)
+    if config is None:
+        raise FileNotFoundError(f"there is no run in {workdir}: it has no config.json")
+    experiment = build(config)
+    with Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.best_step
+        if step is None:
+            raise FileNotFoundError(f"the run in {workdir} has no checkpoint yet")
+        state = checkpoints.restore(step, abstract_state(experiment))
+    weights = weights or config.eval.weights
+    return Trained(experiment, params_of(state, weights), step, weights)
+
+
+def params_of(state: TrainState, weights: str) -> Params:
+    """The params of a state: "raw", or their "average"."""
+    if weights not in ("average", "raw"):
+        raise ValueError(f"weights must be 'average' or 'raw'; got {weights!r}")
+    return averaged_params(state) if weights == "average" else state.params
+
+
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Saves the resolved config; where there is one already, checks that it is the same run's.
+
+    Raises:
+      ValueError: naming the fields that differ from those the run in workdir was begun with.
+    """
+    before = read_config(workdir)
+    if before is not None:
+        old, new = dict(_flat(before)), dict(_flat(config))
+        differ = [
+            f"{k} = {old.get(k)!r} there, {new.get(k)!r} here"
+            for k in sorted(old.keys() | new.keys())
+            if old.get(k) != new.get(k) and not k.startswith(_MAY_CHANGE)
+        ]
+        if differ:
+            raise ValueError(
+                f"{workdir} holds a run of another config; take another workdir, or go on with its "
+                f"own: {'; '.join(differ)}"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / "config.json.tmp"
+    partial.write_text(config.to_json(indent=2) + "\n")
+    partial.replace(workdir / "config.json")
+
+
+def read_config(workdir: str | Path) -> ConfigDict | None:
+    """The config of a run's folder; None where there is none."""
+    path = Path(workdir) / "config.json"
+    return ConfigDict(json.loads(path.read_text())) if path.exists() else None
+
+
+def _source(config: ConfigDict) -> dict[str, Any]:
+    return {k: config.data[k] for k in ("name", "data_dir", "image_size", "channels", "path")}
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

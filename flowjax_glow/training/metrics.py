@@ -1,0 +1,105 @@
+"""What a run reports while it goes: metrics.jsonl, TensorBoard, and a bar or lines for a person."""
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class MetricsLog:
+    """Scalars and pictures of a run: `metrics.jsonl`, one record a line, and TensorBoard.
+
+    Opened at the step a run goes on from; what was logged after that step is taken back, so that an
+    interrupted run leaves the same log as one that was not.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], *, from_step: int = 0):
+        from tensorboardX import SummaryWriter
+
+        path = Path(workdir) / "metrics.jsonl"
+        kept = [r for r in read_metrics(workdir) if r["step"] <= from_step]
+        partial = path.with_suffix(".jsonl.tmp")
+        partial.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        partial.replace(path)
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=from_step)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def scalars(self, step: int, **values: float) -> None:
+        """Logs numbers under a step."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Logs a picture, uint8 (height, width, channels)."""
+        self._board.add_image(name, image, step, dataformats="HWC")
+
+
+def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl, in order; none where the file is absent.
+
+    A last line that a killed run left half written is not a record.
+    """
+    path = Path(workdir) / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class Progress:
+    """A bar with bits/dim, images/s and the time left; plain lines where the output is no terminal."""
+
+    def __init__(self, total: int, *, start: int = 0, seconds_between_lines: float = 15.0):
+        self._total, self._between, self._last = total, seconds_between_lines, -math.inf
+        self._started, self._start = time.monotonic(), start
+        self._bar = None
+        if sys.stdout.isatty():
+            from rich import progress
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.fields[what]}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.fields[numbers]}"),
+                progress.TimeRemainingColumn(),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total, what="train", numbers="", completed=start)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, step: int, bits_per_dim: float, images_per_second: float | None) -> None:
+        """Shows how far the run is; images_per_second None while it is not known."""
+        rate = "" if images_per_second is None else f"  {images_per_second:,.0f} images/s"
+        numbers = f"{bits_per_dim:.3f} bits/dim{rate}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, numbers=numbers)
+            return
+        now = time.monotonic()
+        if now - self._last < self._between and step != self._total:
+            return
+        self._last = now
+        left = (now - self._started) / max(step - self._start, 1) * (self._total - step)
+        self.say(f"step {step:>6}/{self._total}  {numbers}  {left:,.0f} s left")
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        print(line, flush=True) if self._bar is None else self._bar.console.print(line)

@@ -1,0 +1,45 @@
+"""The optimizer of a config: warm-up from zero, clipping, decay, by optax."""
+
+import optax
+from ml_collections import ConfigDict
+
+_SCALE_BY = {
+    "adam": optax.scale_by_adam,
+    "adamax": optax.scale_by_adamax,
+}
+
+
+def learning_rate_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
+    """Linear warm-up from 0 over warmup_steps, then "constant", or "cosine" down to 0 at total_steps.
+
+    Raises:
+      ValueError: for an unknown schedule, or a warm-up that leaves no steps to train.
+    """
+    rate, warmup = config.learning_rate, config.warmup_steps
+    if not 0 <= warmup < total_steps:
+        raise ValueError(
+            f"optimizer.warmup_steps must be in [0, train.steps = {total_steps}); got {warmup}"
+        )
+    if config.schedule == "constant":
+        after = optax.constant_schedule(rate)
+    elif config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(rate, total_steps - warmup)
+    else:
+        raise ValueError(f"optimizer.schedule must be constant or cosine; got {config.schedule!r}")
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
+
+
+def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+    """Clip by global norm, scale by Adam or Adamax, decoupled weight decay, learning rate.
+
+    Raises:
+      ValueError: for an unknown optimizer or schedule.
+    """
+    if config.name not in _SCALE_BY:
+        raise ValueError(f"optimizer.name must be one of {sorted(_SCALE_BY)}; got {config.name!r}")
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        _SCALE_BY[config.name](b1=config.b1, b2=config.b2),
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(learning_rate_schedule(config, total_steps)),
+    )

@@ -1,0 +1,39 @@
+"""The train state: everything that a run is, so that a run resumed from it goes on bit for bit."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from flowjax_glow.base import Params, PRNGKey
+from flowjax_glow.combine import merge_trainable, split_trainable
+
+
+class TrainState(NamedTuple):
+    """step: steps taken. params: all of them. opt_state, average: of the trained leaves alone.
+
+    average is the exponential moving average of the trained params, with None for constants. key is
+    the run's; what a step draws, it draws from fold_in(key, step).
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: optax.OptState
+    average: Params
+    key: PRNGKey
+
+
+def init_state(
+    params: Params, optimizer: optax.GradientTransformation, key: PRNGKey
+) -> TrainState:
+    """The state before the first step; the average starts at the params."""
+    trained, _ = split_trainable(params)
+    average = jax.tree.map(jnp.copy, trained)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(trained), average, key)
+
+
+def averaged_params(state: TrainState) -> Params:
+    """The averaged params, complete with the constants."""
+    return merge_trainable(state.average, split_trainable(state.params)[1])
