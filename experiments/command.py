@@ -4,13 +4,17 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 
-def start(*required: str) -> None:
-    """Declares the required flags, and keeps the libraries' own messages to warnings."""
-    flags.mark_flags_as_required(required)
-    flags.FLAGS.set_default("verbosity", logging.WARNING)
+def start() -> None:
+    """Keeps the libraries' own messages to warnings; --verbosity=0 shows them."""
+    app.call_after_init(_quiet_unless_asked)
+
+
+def _quiet_unless_asked() -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
 
 
 @contextlib.contextmanager

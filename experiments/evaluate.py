@@ -7,15 +7,15 @@ from pathlib import Path
 
 from absl import app, flags
 
-from experiments.command import start
+from experiments.command import one_line, start
 from flowjax_glow.report.record import print_record, write_record
-from flowjax_glow.sharding import make_mesh
+from flowjax_glow.sharding import make_mesh, use_cpu_cores
 from flowjax_glow.training.experiment import load_trained
 from flowjax_glow.training.outcome import evaluate_trained
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which images.")
-DRAWS = flags.DEFINE_integer("draws", None, "Noise draws an image; the config's by default.", 1)
+DRAWS = flags.DEFINE_integer("draws", None, "Noise draws an image; the config's by default.")
 WEIGHTS = flags.DEFINE_enum("weights", None, ["average", "raw"], "The config's by default.")
 SEED = flags.DEFINE_integer("seed", None, "Of the noise; the config's by default.")
 OUT = flags.DEFINE_string("out", None, "The record's file; WORKDIR/evaluation.json by default.")
@@ -24,7 +24,9 @@ OUT = flags.DEFINE_string("out", None, "The record's file; WORKDIR/evaluation.js
 def main(argv: list[str]) -> None:
     """Prints the record as a table, and writes it."""
     del argv
-    trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
+    use_cpu_cores()
+    with one_line(ValueError, FileNotFoundError):
+        trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
     record = evaluate_trained(
         trained,
         WORKDIR.value,

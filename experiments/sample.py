@@ -6,10 +6,10 @@ python -m experiments.sample --workdir=runs/glow_digits --num=64 --temperature=0
 import jax
 from absl import app, flags
 
-from experiments.command import start
+from experiments.command import one_line, start
 from flowjax_glow.report.plots import image_grid, save_image
 from flowjax_glow.training.experiment import load_trained
-from flowjax_glow.training.outcome import draw_samples
+from flowjax_glow.training.outcome import NonFiniteSampleError, draw_samples
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 OUT = flags.DEFINE_string("out", "samples.png", "The picture's file.")
@@ -22,11 +22,13 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the latents.")
 def main(argv: list[str]) -> None:
     """Writes the picture."""
     del argv
-    trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
+    with one_line(ValueError, FileNotFoundError):
+        trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
     key = jax.random.key(SEED.value)
-    images = draw_samples(
-        trained.experiment, trained.params, key, NUM.value, temperature=TEMPERATURE.value
-    )
+    with one_line(NonFiniteSampleError, exit_code=1):
+        images = draw_samples(
+            trained.experiment, trained.params, key, NUM.value, temperature=TEMPERATURE.value
+        )
     save_image(image_grid(images), OUT.value)
     print(f"{NUM.value} samples at temperature {TEMPERATURE.value}, step {trained.step}: {OUT.value}")
 

@@ -6,20 +6,29 @@ python -m experiments.train --config=experiments/configs/glow_digits.py --workdi
 from absl import app, flags
 from ml_collections import config_flags
 
+from experiments.command import one_line, start
 from flowjax_glow.report.record import print_record
 from flowjax_glow.sharding import use_cpu_cores
-from flowjax_glow.training.loop import train_and_evaluate
+from flowjax_glow.training.loop import NonFiniteError, run, set_up
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment; FILE.py:smoke shrinks it.")
-WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; made, or gone on with.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run's folder; made, or gone on with.", required=True
+)
 
 
 def main(argv: list[str]) -> None:
+    """Trains, evaluates, and prints the record as a table."""
     del argv
-    use_cpu_cores(CONFIG.value.train.batch_size)
-    print_record(train_and_evaluate(CONFIG.value, WORKDIR.value))
+    with one_line(ValueError, FileNotFoundError):
+        use_cpu_cores(CONFIG.value.train.batch_size)
+        ready = set_up(CONFIG.value, WORKDIR.value)
+    with one_line(NonFiniteError, exit_code=1):
+        record = run(ready)
+    print_record(record)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")
+    start()
     app.run(main)

@@ -138,9 +138,7 @@ def factor_out(rest: Bijector) -> Bijector:
 
     def inverse(params, z, cond=None, key=None):
         leaves, *deeper = z
-        stays, logdet = rest.inverse(
-            params, tuple(deeper) if len(deeper) > 1 else deeper[0], cond, key
-        )
+        stays, logdet = rest.inverse(params, tuple(deeper) if len(deeper) > 1 else deeper[0], cond, key)
         return jnp.concatenate([stays, leaves], axis=-1), logdet
 
     return Bijector(init, forward, inverse, rest.prepare)

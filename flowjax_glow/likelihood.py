@@ -9,15 +9,17 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
-from flowjax_glow.base import LogDet, PRNGKey
+from flowjax_glow.base import PRNGKey
 
 # The noise is (k + 0.5) / 2^15. With up to 256 levels, pixel + noise then has at most 24 significant
 # bits: float32 holds it exactly, and no pixel is rounded up into the next level.
 _NOISE_BITS = 15
 
 Pixels = Integer[Array, "batch *event"]
+Levels = UInt8[Array | np.ndarray, "*shape"]
 
 
 def dequantize(
@@ -57,7 +59,7 @@ def quantize(x: Float[Array, "*shape"], *, n_bins: int = 256) -> UInt8[Array, "*
     return jnp.clip(levels, 0, n_bins - 1).astype(jnp.uint8)
 
 
-def reduce_bits(images: UInt8[Array, "*shape"], n_bits: int) -> UInt8[Array, "*shape"]:
+def reduce_bits(images: Levels, n_bits: int) -> Levels:
     """8-bit images in n_bits: floor(pixel / 2^(8 - n_bits)), in [0, 2^n_bits)."""
     if not 1 <= n_bits <= 8:
         raise ValueError(f"n_bits must be between 1 and 8; got {n_bits}")

@@ -32,9 +32,7 @@ def standard_normal() -> Prior:
     """Independent normals of mean 0 and variance 1."""
 
     def log_prob(z):
-        terms = [
-            sum_event(-0.5 * (leaf**2 + math.log(2.0 * math.pi))) for leaf in jax.tree.leaves(z)
-        ]
+        terms = [sum_event(-0.5 * (leaf**2 + math.log(2.0 * math.pi))) for leaf in jax.tree.leaves(z)]
         return sum(terms[1:], start=terms[0])
 
     def sample(key, like, temperature):

@@ -16,13 +16,15 @@ AXIS = "data"
 TrainStep = Callable[..., tuple[Any, Any]]
 
 
-def use_cpu_cores(batch_size: int) -> None:
-    """On a CPU, makes every core a device, as far as the batch divides; call before any device use.
+def use_cpu_cores(batch_size: int | None = None) -> None:
+    """On a CPU, makes every core a device; call it before any device is used.
 
-    One device a core is faster than one device with many threads: a third on 2 cores.
+    One device a core is faster than one device with many threads. batch_size: takes no more cores
+    than divide it.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", math.gcd(batch_size, cores or 1))
+    cores = cores or 1
+    jax.config.update("jax_num_cpu_devices", math.gcd(batch_size or cores, cores))
 
 
 def make_mesh() -> Mesh:
@@ -48,9 +50,7 @@ def data_parallel(train_step: TrainStep, mesh: Mesh) -> TrainStep:
 
 def pmapped(train_step: TrainStep) -> TrainStep:
     """The same step under jax.pmap: state and metrics have a leading device axis, and so has batch."""
-    return jax.pmap(
-        functools.partial(train_step, axis_name=AXIS), axis_name=AXIS, donate_argnums=0
-    )
+    return jax.pmap(functools.partial(train_step, axis_name=AXIS), axis_name=AXIS, donate_argnums=0)
 
 
 def per_example(fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -59,9 +59,7 @@ def per_example(fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     shared is the same everywhere; batch and what fn returns have one entry an example.
     """
     replicated, split = PartitionSpec(), PartitionSpec(AXIS)
-    return jax.shard_map(
-        fn, mesh=mesh, in_specs=(replicated, split), out_specs=split, check_vma=False
-    )
+    return jax.shard_map(fn, mesh=mesh, in_specs=(replicated, split), out_specs=split, check_vma=False)
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:

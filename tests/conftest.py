@@ -13,7 +13,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 with install_import_hook("flowjax_glow", "beartype.beartype"):
-    import flowjax_glow  # noqa: F401
+    import flowjax_glow
     import flowjax_glow.data
     import flowjax_glow.evaluation
     import flowjax_glow.training.loop  # noqa: F401
@@ -21,6 +21,8 @@ with install_import_hook("flowjax_glow", "beartype.beartype"):
 
 @pytest.fixture
 def float64():
-    """The test computes in double precision."""
+    """The test computes in double precision; compiled quickly, since its numbers do not mind."""
+    jax.config.update("jax_disable_most_optimizations", True)
     with jax.enable_x64(True):
         yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -89,6 +89,4 @@ def test_prepared_params_give_the_same_and_preparing_twice_changes_nothing(name)
     raw_z, raw_logdet = case.forward(case.params, case.x, case.cond)
     np.testing.assert_allclose(flat(z), flat(raw_z), rtol=0, atol=5e-5)
     np.testing.assert_allclose(logdet, raw_logdet, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(
-        case.inverse(prepared, z, case.cond)[0], case.x, rtol=0, atol=5e-5
-    )
+    np.testing.assert_allclose(case.inverse(prepared, z, case.cond)[0], case.x, rtol=0, atol=5e-5)

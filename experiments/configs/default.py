@@ -3,8 +3,10 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from flowjax_glow.training.config import Config
 
-def get_config() -> ConfigDict:
+
+def get_config() -> Config:
     """A Glow, trained by Adam with warm-up and cosine decay, evaluated on its averaged weights."""
     config = ConfigDict()
     config.seed = 0
@@ -60,7 +62,7 @@ def get_config() -> ConfigDict:
     return config
 
 
-def finish(config: ConfigDict, mode: str) -> ConfigDict:
+def finish(config: Config, mode: str) -> Config:
     """The config as it is, or with mode "smoke" (`--config=FILE.py:smoke`) shrunk to seconds."""
     if mode not in ("", "smoke"):
         raise ValueError(f"the config's argument must be 'smoke' or nothing; got {mode!r}")

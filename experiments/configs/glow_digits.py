@@ -12,13 +12,14 @@ def get_config(mode: str = ""):
 
     config.model.levels = 2
     config.model.depth = 16
-    config.model.width = 32
-    config.model.dropout = 0.2
+    config.model.width = 48
+    config.model.dropout = 0.3
 
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_steps = 200
+    config.optimizer.weight_decay = 0.2
 
-    config.train.steps = 4_000
+    config.train.steps = 3_500
     config.train.batch_size = 64
     config.train.eval_every = 250
     return default.finish(config, mode)

@@ -34,4 +34,3 @@ def additive_coupling(make_net: MakeNet) -> Bijector:
         return jnp.concatenate([z1, z2 - shift], axis=-1), jnp.zeros((z.shape[0],), z.dtype)
 
     return Bijector(init, forward, inverse)
-

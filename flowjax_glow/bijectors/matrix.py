@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "k n"]) -> Float[Array, "*batch m n"]:
-    """a @ b at the highest precision the backend has for the dtype."""
+    """A @ b at the highest precision the backend has for the dtype."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -35,9 +35,7 @@ def lossless_bits_per_dim(
     return np.array([8 * _compress(image, codec) / image.size for image in images])
 
 
-def mosaic_bits_per_dim(
-    images: UInt8[np.ndarray, "batch height width channels"], codec: str
-) -> float:
+def mosaic_bits_per_dim(images: UInt8[np.ndarray, "batch height width channels"], codec: str) -> float:
     """Bits per dimension of all the images compressed as one, side by side in a square of them.
 
     The tiles missing from the last rows are black; their bytes count, their pixels do not. A codec

@@ -19,9 +19,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 _MAX_PIXELS = 2**24  # 16.8 megapixels, 50 MB decoded
 
 
-def info(
-    path: str | os.PathLike[str] | None, *, image_size: int | None, channels: int | None
-) -> Info:
+def info(path: str | os.PathLike[str] | None, *, image_size: int | None, channels: int | None) -> Info:
     """Levels and shape; build is a digest of the names and sizes in bytes of the images' files."""
     shape = _shape(image_size, channels)
     digest = hashlib.sha256()

@@ -92,9 +92,7 @@ def load(
     return Split(images, labels)
 
 
-def _image_shape(
-    builder: Any, image_size: int | None, channels: int | None
-) -> tuple[int, int, int]:
+def _image_shape(builder: Any, image_size: int | None, channels: int | None) -> tuple[int, int, int]:
     name, features = builder.info.full_name, dict(builder.info.features)
     image = features.get("image")
     if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
@@ -168,8 +166,7 @@ def tfds_split(sizes: dict[str, int], split: str, valid_examples: int | None) ->
     """
     if "train" not in sizes or not {"validation", "test"} & sizes.keys():
         raise ValueError(
-            "a data set must have splits 'train', and 'test' or 'validation'; "
-            f"got {', '.join(sizes)}"
+            f"a data set must have splits 'train', and 'test' or 'validation'; got {', '.join(sizes)}"
         )
     if split == "test":
         return "test" if "test" in sizes else "validation"

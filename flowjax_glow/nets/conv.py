@@ -32,7 +32,7 @@ def conv3x3(x: Image, kernel: Float[Array, "3 3 channels features"]) -> Features
 
 
 def matmul(x: Float[Array, "*batch c"], w: Float[Array, "c f"]) -> Float[Array, "*batch f"]:
-    """x @ w as one matrix product over all leading axes."""
+    """X @ w as one matrix product over all leading axes."""
     return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
 
 
@@ -45,7 +45,7 @@ def _shifts(x: Array) -> Array:
 
 
 def _add_shifted(taps: Array) -> Array:
-    _, h, w, c = taps.shape
+    _, h, w, _ = taps.shape
     padded = jnp.pad(taps, ((0, 0), (1, 1), (1, 1), (0, 0)))
     parts = jnp.split(padded, TAPS, axis=-1)
     shifted = [parts[3 * i + j][:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
@@ -55,8 +55,8 @@ def _add_shifted(taps: Array) -> Array:
 class Conv(nn.Module):
     """3x3 convolution without bias; weights N(0, 0.05^2) or zero.
 
-    edge_bias: as Glow's released code has it, the zero padding carries a channel of its own that is 1 on
-    the padding and 0 inside. It is the same for every image, so its nine weights a feature become a
+    edge_bias: as Glow's released code has it, the zero padding carries a channel of its own that is 1
+    on the padding and 0 inside. It is the same for every image, so its nine weights a feature become a
     bias for each position, which differs from zero along the border alone.
     """
 

@@ -95,7 +95,8 @@ class PriorNet(nn.Module):
     """The net of a learned prior: one zero-initialised layer, and one of the class where there are any.
 
     (batch, height, width, channels) -> (batch, height, width, out_channels). With num_classes, h may
-    have a batch of one, and cond holds the labels, (batch,) integers in [0, num_classes); the class adds the same to every position.
+    have a batch of one, and cond holds the labels, (batch,) integers in [0, num_classes); the class
+    adds the same to every position.
 
     Raises:
       ValueError: if there are classes and cond is None.

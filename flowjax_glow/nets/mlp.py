@@ -11,7 +11,7 @@ from flowjax_glow.base import Batch
 class MLP(nn.Module):
     """Hidden layers with relu and dropout, and a zero-initialised last layer.
 
-    (batch, ..., dim) -> (batch, ..., out_channels). At initialisation the output is 0. cond is not used.
+    (batch, ..., dim) -> (batch, ..., out_channels). At initialisation the output is 0. cond is unused.
 
     Attributes:
       out_channels: number of outputs.

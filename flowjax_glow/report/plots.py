@@ -12,9 +12,7 @@ from jaxtyping import UInt8
 _TILE_PIXELS = 64
 
 
-def to_uint8(
-    levels: UInt8[np.ndarray, "*shape"], *, n_bins: int
-) -> UInt8[np.ndarray, "*shape"]:
+def to_uint8(levels: UInt8[np.ndarray, "*shape"], *, n_bins: int) -> UInt8[np.ndarray, "*shape"]:
     """Levels in [0, n_bins) as brightness in [0, 255]."""
     return np.round(levels * (255.0 / (n_bins - 1))).astype(np.uint8)
 

@@ -16,15 +16,15 @@ class Checkpoints:
     """The checkpoints of a run, in `directory`.
 
     Keeps the latest and the one with the lowest bits per dimension on valid. Saving is asynchronous;
-    leave the context, or call close, to have it on disk.
+    leave the context, or call close, to have it on disk. create: makes the directory, and clears what
+    a killed run left half saved in it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, read_only: bool = False):
+    def __init__(self, directory: str | os.PathLike[str], *, create: bool = True):
         self._manager = ocp.CheckpointManager(
             os.path.abspath(directory),
             options=ocp.CheckpointManagerOptions(
-                create=not read_only,
-                read_only=read_only,
+                create=create,
                 best_fn=_metric,
                 best_mode="min",
                 preservation_policy=policies.AnyPreservationPolicy(
@@ -38,7 +38,7 @@ class Checkpoints:
                         ),
                     ]
                 ),
-                cleanup_tmp_directories=not read_only,
+                cleanup_tmp_directories=create,
             ),
         )
 

@@ -1,14 +1,11 @@
 """From a config to the things it describes; and from a run's folder back to them."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from flowjax_glow import data, models
 from flowjax_glow.base import Params
@@ -16,18 +13,15 @@ from flowjax_glow.data.split import Info, Split
 from flowjax_glow.flow import Flow, init
 from flowjax_glow.likelihood import dequantize, reduce_bits
 from flowjax_glow.training.checkpoint import Checkpoints
+from flowjax_glow.training.config import Config, read_config
 from flowjax_glow.training.optimizers import make_optimizer
 from flowjax_glow.training.state import TrainState, averaged_params, init_state
-
-# What may differ between the config a run was begun with and the one it goes on with: how long, how
-# often it reports, and how it is evaluated.
-_MAY_CHANGE = ("train.steps", "train.log_every", "train.eval_every", "eval.")
 
 
 class Experiment(NamedTuple):
     """What a config describes. n_bins: levels of a pixel after the reduction to data.n_bits."""
 
-    config: ConfigDict
+    config: Config
     info: Info
     n_bins: int
     flow: Flow
@@ -48,7 +42,7 @@ class Trained(NamedTuple):
     weights: str
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: Config) -> Experiment:
     """The flow, optimizer and data set of a config; no image is read and no parameter made.
 
     Raises:
@@ -77,7 +71,7 @@ def load_split(experiment: Experiment, name: str) -> Split:
 def batch_at(
     experiment: Experiment, split: Split, step: int, batch_size: int | None = None
 ) -> dict[str, Any]:
-    """This process's part of the training batch of a step, augmented; {"image", "label"}."""
+    """The part of this process of the training batch of a step, augmented; {"image", "label"}."""
     config = experiment.config
     batch = data.batch_at(
         split,
@@ -99,13 +93,13 @@ def initial_state(experiment: Experiment, split: Split) -> TrainState:
     """
     config = experiment.config
     batch = data.batch_at(split, 0, batch_size=config.train.init_examples, seed=config.seed)
-    return _make_state(experiment, batch["image"], batch["label"])
+    return _make_state(experiment, jnp.asarray(batch["image"]), jnp.asarray(batch["label"]))
 
 
 def _make_state(experiment: Experiment, images: Any, labels: Any) -> TrainState:
     init_key, noise_key, run_key = jax.random.split(jax.random.key(experiment.config.seed), 3)
-    x = dequantize(noise_key, jnp.asarray(images), n_bins=experiment.n_bins)
-    cond = jnp.asarray(labels) if experiment.conditional else None
+    x = dequantize(noise_key, images, n_bins=experiment.n_bins)
+    cond = labels if experiment.conditional else None
     params = init(experiment.flow, init_key, x, cond)
     return init_state(params, experiment.optimizer, run_key)
 
@@ -129,13 +123,13 @@ def load_trained(workdir: str, *, weights: str | None = None) -> Trained:
     if config is None:
         raise FileNotFoundError(f"there is no run in {workdir}: it has no config.json")
     experiment = build(config)
-    with Checkpoints(Path(workdir) / "checkpoints", read_only=True) as checkpoints:
+    with Checkpoints(Path(workdir) / "checkpoints", create=False) as checkpoints:
         step = checkpoints.best_step
         if step is None:
             raise FileNotFoundError(f"the run in {workdir} has no checkpoint yet")
         state = checkpoints.restore(step, abstract_state(experiment))
-    weights = weights or config.eval.weights
-    return Trained(experiment, params_of(state, weights), step, weights)
+    kind: str = weights or config.eval.weights
+    return Trained(experiment, params_of(state, kind), step, kind)
 
 
 def params_of(state: TrainState, weights: str) -> Params:
@@ -145,44 +139,5 @@ def params_of(state: TrainState, weights: str) -> Params:
     return averaged_params(state) if weights == "average" else state.params
 
 
-def write_config(workdir: Path, config: ConfigDict) -> None:
-    """Saves the resolved config; where there is one already, checks that it is the same run's.
-
-    Raises:
-      ValueError: naming the fields that differ from those the run in workdir was begun with.
-    """
-    before = read_config(workdir)
-    if before is not None:
-        old, new = dict(_flat(before)), dict(_flat(config))
-        differ = [
-            f"{k} = {old.get(k)!r} there, {new.get(k)!r} here"
-            for k in sorted(old.keys() | new.keys())
-            if old.get(k) != new.get(k) and not k.startswith(_MAY_CHANGE)
-        ]
-        if differ:
-            raise ValueError(
-                f"{workdir} holds a run of another config; take another workdir, or go on with its "
-                f"own: {'; '.join(differ)}"
-            )
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = workdir / "config.json.tmp"
-    partial.write_text(config.to_json(indent=2) + "\n")
-    partial.replace(workdir / "config.json")
-
-
-def read_config(workdir: str | Path) -> ConfigDict | None:
-    """The config of a run's folder; None where there is none."""
-    path = Path(workdir) / "config.json"
-    return ConfigDict(json.loads(path.read_text())) if path.exists() else None
-
-
-def _source(config: ConfigDict) -> dict[str, Any]:
+def _source(config: Config) -> dict[str, Any]:
     return {k: config.data[k] for k in ("name", "data_dir", "image_size", "channels", "path")}
-
-
-def _flat(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

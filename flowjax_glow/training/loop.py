@@ -3,12 +3,11 @@
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import logging
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from flowjax_glow.data.split import Split
 from flowjax_glow.evaluation import likelihood
@@ -16,6 +15,7 @@ from flowjax_glow.flow import count_parameters
 from flowjax_glow.report.record import write_record
 from flowjax_glow.sharding import data_parallel, make_mesh, replicate, shard_batch
 from flowjax_glow.training.checkpoint import Checkpoints
+from flowjax_glow.training.config import Config, write_config
 from flowjax_glow.training.experiment import (
     Experiment,
     batch_at,
@@ -24,7 +24,6 @@ from flowjax_glow.training.experiment import (
     load_split,
     load_trained,
     params_of,
-    write_config,
 )
 from flowjax_glow.training.metrics import MetricsLog, Progress
 from flowjax_glow.training.outcome import (
@@ -41,7 +40,16 @@ class NonFiniteError(RuntimeError):
     """The loss or its gradient is not finite; nothing was saved since it was."""
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
+class Ready(NamedTuple):
+    """A run that may begin: its experiment, its images and its folder, which holds the config."""
+
+    experiment: Experiment
+    train_split: Split
+    valid_split: Split
+    workdir: str
+
+
+def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     """Trains what the config describes, or goes on with it, and evaluates it on the test split.
 
     Leaves in workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/ (the last, and the best on
@@ -52,15 +60,35 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
       The record of evaluation.json; see training.outcome.
 
     Raises:
+      ValueError, FileNotFoundError: from set_up.
+      NonFiniteError: when the loss or its gradient is no longer finite.
+    """
+    return run(set_up(config, workdir))
+
+
+def set_up(config: Config, workdir: str) -> Ready:
+    """Checks all that can be wrong with a config before anything is trained, and writes it to workdir.
+
+    Raises:
       ValueError: for a config that cannot be, or another than the run in workdir was begun with.
-      NonFiniteError: when the loss or gradient is no longer finite.
+      FileNotFoundError: for a data set that is not there.
     """
     experiment = build(config)
-    train_split, valid_split = load_split(experiment, "train"), load_split(experiment, "valid")
-    mesh = make_mesh()
+    devices = jax.device_count()
+    if config.train.batch_size % devices:
+        raise ValueError(
+            f"train.batch_size must be divisible by the {devices} devices; got "
+            f"{config.train.batch_size}"
+        )
+    splits = load_split(experiment, "train"), load_split(experiment, "valid")
     write_config(Path(workdir), config)
-    train(experiment, train_split, valid_split, workdir, mesh)
+    return Ready(experiment, *splits, workdir)
 
+
+def run(ready: Ready) -> dict[str, Any]:
+    """Trains to train.steps, then evaluates the best checkpoint; see train_and_evaluate."""
+    mesh, workdir = make_mesh(), ready.workdir
+    train(ready, mesh)
     trained = load_trained(workdir)
     record = evaluate_trained(trained, workdir, mesh=mesh)
     write_record(Path(workdir) / "evaluation.json", record)
@@ -68,14 +96,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
     return record
 
 
-def train(
-    experiment: Experiment, train_split: Split, valid_split: Split, workdir: str, mesh: Mesh
-) -> TrainState:
+def train(ready: Ready, mesh: Mesh) -> TrainState:
     """Takes the steps from the last checkpoint, or the first, to train.steps; the final state."""
+    experiment, train_split, valid_split, workdir = ready
     config = experiment.config
     total = config.train.steps
     state = initial_state(experiment, train_split)
-    logging.info("%s trained parameters", f"{count_parameters(state.params):,}")
     step_fn = data_parallel(
         make_train_step(
             experiment.flow,
@@ -89,13 +115,17 @@ def train(
     with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(checkpoints.latest_step, state)
-            logging.info("goes on from step %d", checkpoints.latest_step)
         start = int(state.step)
         state = replicate(state, mesh)
         with (
             MetricsLog(workdir, from_step=start) as log,
             Progress(total, start=start) as progress,
         ):
+            verb = "goes on from" if start else "starts at"
+            progress.say(
+                f"{verb} step {start}: {count_parameters(state.params):,} parameters, "
+                f"{len(train_split.images):,} images, {mesh.size} devices"
+            )
             meter = _Meter(config.train.batch_size)
             for step in range(start + 1, total + 1):
                 batch = batch_at(experiment, train_split, step - 1)
@@ -130,9 +160,7 @@ def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
     return values
 
 
-def _valid_bits_per_dim(
-    experiment: Experiment, state: TrainState, split: Split, mesh: Mesh
-) -> float:
+def _valid_bits_per_dim(experiment: Experiment, state: TrainState, split: Split, mesh: Mesh) -> float:
     """With one draw of the noise, the same at every evaluation, so that steps can be compared."""
     config = experiment.config
     return likelihood(

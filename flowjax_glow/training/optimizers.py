@@ -1,7 +1,8 @@
 """The optimizer of a config: warm-up from zero, clipping, decay, by optax."""
 
 import optax
-from ml_collections import ConfigDict
+
+from flowjax_glow.training.config import Config
 
 _SCALE_BY = {
     "adam": optax.scale_by_adam,
@@ -9,7 +10,7 @@ _SCALE_BY = {
 }
 
 
-def learning_rate_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
+def learning_rate_schedule(config: Config, total_steps: int) -> optax.Schedule:
     """Linear warm-up from 0 over warmup_steps, then "constant", or "cosine" down to 0 at total_steps.
 
     Raises:
@@ -29,7 +30,7 @@ def learning_rate_schedule(config: ConfigDict, total_steps: int) -> optax.Schedu
     return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
 
-def make_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
     """Clip by global norm, scale by Adam or Adamax, decoupled weight decay, learning rate.
 
     Raises:

@@ -39,8 +39,8 @@ def evaluate_trained(
     draws and seed of the dequantization noise are those of the run's config by default.
     """
     experiment, params, config = trained.experiment, trained.params, trained.experiment.config
-    draws = config.eval.draws if draws is None else draws
-    seed = config.seed if seed is None else seed
+    draws = int(config.eval.draws if draws is None else draws)
+    seed = int(config.seed if seed is None else seed)
     images = load_split(experiment, split)
     common: dict[str, Any] = {
         "n_bins": experiment.n_bins,
@@ -48,9 +48,7 @@ def evaluate_trained(
         "conditional": experiment.conditional,
         "mesh": mesh,
     }
-    bits = likelihood(
-        experiment.flow, params, images, jax.random.key(seed), draws=draws, **common
-    )
+    bits = likelihood(experiment.flow, params, images, jax.random.key(seed), draws=draws, **common)
     back = round_trip(experiment.flow, params, images, **common)
     return {
         "model": config.model.name,

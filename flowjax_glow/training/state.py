@@ -25,9 +25,7 @@ class TrainState(NamedTuple):
     key: PRNGKey
 
 
-def init_state(
-    params: Params, optimizer: optax.GradientTransformation, key: PRNGKey
-) -> TrainState:
+def init_state(params: Params, optimizer: optax.GradientTransformation, key: PRNGKey) -> TrainState:
     """The state before the first step; the average starts at the params."""
     trained, _ = split_trainable(params)
     average = jax.tree.map(jnp.copy, trained)

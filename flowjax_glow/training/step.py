@@ -69,4 +69,6 @@ def _moving_average(average: Params, trained: Params, step: Array, decay: float)
     # Short memory at first, so that the initial params are soon forgotten.
     t = step.astype(jnp.float32)
     d = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
-    return jax.tree.map(lambda a, p: d.astype(p.dtype) * a + (1 - d).astype(p.dtype) * p, average, trained)
+    return jax.tree.map(
+        lambda a, p: d.astype(p.dtype) * a + (1 - d).astype(p.dtype) * p, average, trained
+    )

@@ -1,0 +1,25 @@
+"""Glow on 32x32 crops of the photographs that scikit-learn and scikit-image bring along.
+
+python -m experiments.train --config=experiments/configs/glow_photos.py --workdir=runs/glow_photos
+"""
+
+from experiments.configs import default
+
+
+def get_config(mode: str = ""):
+    config = default.get_config()
+    config.data.name = "photos"
+    config.data.flip = True
+
+    config.model.levels = 3
+    config.model.depth = 8
+    config.model.width = 64
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 500
+
+    config.train.steps = 6_000
+    config.train.batch_size = 32
+    config.train.eval_every = 500
+    config.eval.draws = 4
+    return default.finish(config, mode)

@@ -1,0 +1,54 @@
+"""The config of a run, as its folder keeps it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+# A ConfigDict with the fields of experiments/configs/default.py. Its attributes have no static types.
+Config = Any
+
+# What may differ between the config a run was begun with and the one it goes on with: how long, how
+# often it reports, and how it is evaluated.
+_MAY_CHANGE = ("train.steps", "train.log_every", "train.eval_every", "eval.")
+
+
+def write_config(workdir: Path, config: Config) -> None:
+    """Saves the resolved config; where there is one already, checks that it is the same run's.
+
+    Raises:
+      ValueError: naming the fields that differ from those the run in workdir was begun with.
+    """
+    before = read_config(workdir)
+    if before is not None:
+        old, new = dict(_flat(before)), dict(_flat(config))
+        differ = [
+            f"{k} = {old.get(k)!r} there, {new.get(k)!r} here"
+            for k in sorted(old.keys() | new.keys())
+            if old.get(k) != new.get(k) and not k.startswith(_MAY_CHANGE)
+        ]
+        if differ:
+            raise ValueError(
+                f"{workdir} holds a run of another config; take another workdir, or go on with its "
+                f"own: {'; '.join(differ)}"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / "config.json.tmp"
+    partial.write_text(config.to_json(indent=2) + "\n")
+    partial.replace(workdir / "config.json")
+
+
+def read_config(workdir: str | Path) -> Config | None:
+    """The config of a run's folder; None where there is none."""
+    path = Path(workdir) / "config.json"
+    return ConfigDict(json.loads(path.read_text())) if path.exists() else None
+
+
+def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
