@@ -1,13 +1,13 @@
 """Bijectors made of bijectors: chain, invert, repeat, factor_out; and the split of their params."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flowjax_glow.base import Batch, Bijector, Params, PRNGKey, split_channels
 
-Memory = Literal["stored", "recompute"]
+MEMORY = ("stored", "recompute")
 
 
 def _fold(key: PRNGKey | None, index: Any) -> PRNGKey | None:
@@ -63,7 +63,7 @@ def invert(bijector: Bijector) -> Bijector:
     return Bijector(bijector.init, bijector.inverse, bijector.forward, bijector.prepare)
 
 
-def repeat(block: Bijector, depth: int, *, memory: Memory = "stored") -> Bijector:
+def repeat(block: Bijector, depth: int, *, memory: str = "stored") -> Bijector:
     """Applies `block` `depth` times with parameters of its own each time, as one lax.scan.
 
     Compile time does not grow with depth. params: those of block with a leading axis of size depth on
@@ -78,8 +78,8 @@ def repeat(block: Bijector, depth: int, *, memory: Memory = "stored") -> Bijecto
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1; got {depth}")
-    if memory not in ("stored", "recompute"):
-        raise ValueError(f"memory must be 'stored' or 'recompute'; got {memory!r}")
+    if memory not in MEMORY:
+        raise ValueError(f"memory must be one of {MEMORY}; got {memory!r}")
 
     def init(key, x, cond=None):
         def step(x, k):

@@ -26,3 +26,10 @@ def float64():
     with jax.enable_x64(True):
         yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def optax_promotes():
+    """For tests that run an optimizer: optax mixes integer counts with floats."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

@@ -6,7 +6,6 @@ shift and scale alternate in the network's output channels, and scale = sigmoid(
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,6 @@ from jaxtyping import Array
 from flowjax_glow.base import Bijector, split_channels, sum_event
 from flowjax_glow.bijectors.conditioner import MakeNet, apply_net, init_net
 
-Scale = Literal["sigmoid", "exp"]
-
 # From the network's output h to the logarithm of the scale.
 _LOG_SCALES: dict[str, Callable[[Array], Array]] = {
     "sigmoid": lambda h: jax.nn.log_sigmoid(h + 2.0),
@@ -24,7 +21,7 @@ _LOG_SCALES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def affine_coupling(make_net: MakeNet, *, scale: Scale = "sigmoid") -> Bijector:
+def affine_coupling(make_net: MakeNet, *, scale: str = "sigmoid") -> Bijector:
     """Bijector on (batch, ..., channels), channels even.
 
     The first half of the channels conditions and passes through; the second half is shifted and scaled

@@ -9,18 +9,16 @@ and for all depths of a repeat at a time, in matrix products: LAPACK has no plac
 (jaxlib 0.10's batched triangular solves can deadlock on a CPU with few cores).
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 
 from flowjax_glow.base import Bijector
 from flowjax_glow.bijectors.matrix import inverse_and_logdet, inverse_triangular, matmul
 
-Parametrization = Literal["dense", "plu"]
+PARAMETRIZATIONS = ("dense", "plu")
 
 
-def invertible_conv(*, parametrization: Parametrization = "dense") -> Bijector:
+def invertible_conv(*, parametrization: str = "dense") -> Bijector:
     """Channel-mixing bijector on (batch, ..., channels); init draws W as a random rotation.
 
     params, dense: {"kernel": (channels, channels)}, indexed (in, out). plu: {"lu": (channels,
@@ -30,8 +28,8 @@ def invertible_conv(*, parametrization: Parametrization = "dense") -> Bijector:
     Raises:
       ValueError: for an unknown parametrization.
     """
-    if parametrization not in ("dense", "plu"):
-        raise ValueError(f"parametrization must be 'dense' or 'plu'; got {parametrization!r}")
+    if parametrization not in PARAMETRIZATIONS:
+        raise ValueError(f"parametrization must be one of {PARAMETRIZATIONS}; got {parametrization!r}")
 
     def init(key, x, cond=None):
         del cond

@@ -5,7 +5,6 @@ code: L=3, K=32, width 512 on 32x32x3 has 44,603,604 trained parameters.
 """
 
 from functools import partial
-from typing import Literal
 
 from jax.typing import DTypeLike
 
@@ -17,13 +16,10 @@ from flowjax_glow.bijectors.invertible_conv import invertible_conv
 from flowjax_glow.bijectors.learned_prior import learned_prior
 from flowjax_glow.bijectors.permute import reverse, shuffle
 from flowjax_glow.bijectors.squeeze import squeeze
-from flowjax_glow.combine import Memory, chain, factor_out, repeat
+from flowjax_glow.combine import chain, factor_out, repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.convnet import ConvNet, PriorNet
 from flowjax_glow.priors import standard_normal
-
-Coupling = Literal["affine", "additive"]
-Permutation = Literal["conv1x1", "plu", "shuffle", "reverse"]
 
 COUPLINGS = {"affine": affine_coupling, "additive": additive_coupling}
 PERMUTATIONS = {
@@ -40,14 +36,14 @@ def glow(
     levels: int = 3,
     depth: int = 32,
     width: int = 512,
-    coupling: Coupling = "affine",
-    permutation: Permutation = "conv1x1",
+    coupling: str = "affine",
+    permutation: str = "conv1x1",
     learn_top: bool = True,
     edge_bias: bool = True,
     num_classes: int | None = None,
     dropout: float = 0.0,
     dtype: DTypeLike | None = None,
-    memory: Memory = "stored",
+    memory: str = "stored",
 ) -> Flow:
     """A Glow on images of event_shape (height, width, channels).
 

@@ -72,8 +72,12 @@ class Checkpoints:
         )
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state of a step, with the shapes, dtypes and shardings of `like`."""
-        target = jax.eval_shape(_to_arrays, like) if _abstract(like) else _to_arrays(like)
+        """The state of a step, on one device, whatever it was saved on; shapes and dtypes of `like`."""
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),
+            jax.eval_shape(_to_arrays, like),
+        )
         arrays: Any = self._manager.restore(
             step,
             args=ocp.args.StandardRestore(target),  # type: ignore[reportCallIssue]
@@ -87,7 +91,3 @@ def _metric(metrics: dict[str, float]) -> float:
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
     return {**state._asdict(), "key": jax.random.key_data(state.key)}
-
-
-def _abstract(state: TrainState) -> bool:
-    return isinstance(state.step, jax.ShapeDtypeStruct)

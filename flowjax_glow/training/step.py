@@ -58,7 +58,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         trained = optax.apply_updates(trained, updates)
         average = _moving_average(state.average, trained, state.step, average_decay)
-        metrics = {"bits_per_dim": value, "grad_norm": optax.global_norm(grads)}
+        metrics = {"bits_per_dim": value, "grad_norm": optax.tree.norm(grads)}
         params = merge_trainable(trained, constants)
         return TrainState(state.step + 1, params, opt_state, average, state.key), metrics
 

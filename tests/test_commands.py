@@ -1,0 +1,101 @@
+"""The commands, as a person types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(
+    path.stem
+    for path in (ROOT / "experiments/configs").glob("*.py")
+    if path.stem not in ("__init__", "default")
+)
+
+
+def _run(command, *flags, expect=0):
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}", *map(str, flags)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=280,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def _config(name="glow_digits"):
+    return f"--config=experiments/configs/{name}.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of glow_digits in its smoke form, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = _run("train", _config(), f"--workdir={folder / 'run'}", f"--config.data.data_dir={folder}")
+    return folder / "run", done.stdout
+
+
+@pytest.mark.xdist_group("commands")
+def test_train_prints_the_table(trained):
+    _, printed = trained
+    for row in ("data set", "split", "examples", "levels", "weights", "noise draws", "bits/dim"):
+        assert row in printed
+    for row in ("standard error", "round-trip error", "parameters", "images/s", "step      4/4"):
+        assert row in printed
+
+
+@pytest.mark.xdist_group("commands")
+def test_evaluate_needs_no_config(trained, tmp_path):
+    workdir, _ = trained
+    out = tmp_path / "record.json"
+    flags = ("--split=valid", "--draws=3", "--weights=raw", f"--out={out}")
+    printed = _run("evaluate", f"--workdir={workdir}", *flags).stdout
+    record = json.loads(out.read_text())
+    assert (record["split"], record["examples"], record["draws"]) == ("valid", 144, 3)
+    assert record["weights"] == "raw"
+    assert f"{record['bits_per_dim']:.4f}" in printed
+
+
+@pytest.mark.xdist_group("commands")
+def test_sample_writes_a_picture(trained, tmp_path):
+    workdir, _ = trained
+    out = tmp_path / "samples.png"
+    _run("sample", f"--workdir={workdir}", "--num=5", "--temperature=0.5", f"--out={out}")
+    image = np.asarray(Image.open(out))
+    assert image.shape == (2 * 66 + 2, 3 * 66 + 2, 3)
+    assert image.std() > 0
+
+
+@pytest.mark.xdist_group("commands")
+@pytest.mark.parametrize(
+    ("command", "flags", "message"),
+    [
+        ("train", [_config(), "--config.data.name=digitz"], "digitz"),
+        ("train", [_config(), "--config.model.levels=4"], "divisible by 2^levels = 16; got (8, 8, 1)"),
+        ("train", [_config(), "--config.data.n_bits=5"], "data.n_bits must be 8 for 17 levels; got 5"),
+        ("train", [_config(), "--config.data.image_size=16"], "16"),
+        ("evaluate", [], "there is no run in"),
+        ("sample", [], "there is no run in"),
+    ],
+)
+def test_a_mistake_ends_with_one_line(tmp_path, command, flags, message):
+    done = _run(command, f"--workdir={tmp_path / 'run'}", *flags, expect=2)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "glow_digits"])
+def test_every_config_trains_in_its_smoke_form(name, tmp_path):
+    workdir = tmp_path / "run"
+    _run("train", _config(name), f"--workdir={workdir}", f"--config.data.data_dir={tmp_path}")
+    assert json.loads((workdir / "evaluation.json").read_text())["step"] > 0

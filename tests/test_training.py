@@ -1,0 +1,263 @@
+"""Training: equal gradients on any devices, resumed runs bit for bit, clear stops."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import perturb
+from configs import tiny
+
+import flowjax_glow as fg
+from flowjax_glow.data.split import Split
+from flowjax_glow.evaluation import likelihood, round_trip
+from flowjax_glow.sharding import data_parallel, make_mesh, pmapped, replicate, shard_batch
+from flowjax_glow.training import loop
+from flowjax_glow.training.checkpoint import Checkpoints
+from flowjax_glow.training.experiment import abstract_state, build, load_trained
+from flowjax_glow.training.metrics import MetricsLog, Progress, read_metrics
+from flowjax_glow.training.optimizers import learning_rate_schedule, make_optimizer
+from flowjax_glow.training.state import averaged_params, init_state
+from flowjax_glow.training.step import make_train_step
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(17, size=(8, 4, 4, 1)).astype(np.uint8)
+BATCH = {"image": IMAGES, "label": np.arange(8, dtype=np.int32)}
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return fg.glow((4, 4, 1), levels=1, depth=2, width=4, permutation="plu")
+
+
+@pytest.fixture(scope="module")
+def params(flow):
+    return perturb(fg.init(flow, KEY, fg.dequantize(KEY, jnp.asarray(IMAGES), n_bins=17)))
+
+
+def test_every_driver_takes_the_same_step(flow, params):
+    """Plain gradient descent shows the gradients themselves; Adam would hide a wrong factor."""
+    optimizer = optax.sgd(1.0)
+    step = make_train_step(flow, optimizer, n_bins=17)
+    state = init_state(params, optimizer, KEY)
+    mesh = make_mesh()
+    devices = mesh.size
+    assert devices == 2
+
+    single, single_metrics = jax.jit(step)(state, BATCH)
+    sharded, sharded_metrics = data_parallel(step, mesh)(
+        replicate(jax.tree.map(jnp.copy, state), mesh), shard_batch(BATCH, mesh)
+    )
+    split = jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), BATCH)
+    copies = jax.tree.map(lambda a: jnp.stack([a] * devices), state)
+    mapped, mapped_metrics = pmapped(step)(copies, split)
+    mapped, mapped_metrics = jax.tree.map(lambda a: a[0], (mapped, mapped_metrics))
+
+    for other, metrics in ((sharded, sharded_metrics), (mapped, mapped_metrics)):
+        for name, value in single_metrics.items():
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+        close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+        jax.tree.map(close, other.params, single.params)
+        jax.tree.map(close, other.average, single.average)
+
+
+@pytest.mark.usefixtures("optax_promotes")
+def test_a_step_lowers_the_loss_and_leaves_constants_and_the_old_state_alone(flow, params):
+    optimizer = optax.adam(1e-2)
+    step = jax.jit(make_train_step(flow, optimizer, n_bins=17))
+    state, first = step(init_state(params, optimizer, KEY), BATCH)
+    for _ in range(30):
+        state, last = step(state, BATCH)
+    assert last["bits_per_dim"] < first["bits_per_dim"] - 0.1
+    assert int(state.step) == 31
+    before, after = fg.split_trainable(params)[1], fg.split_trainable(state.params)[1]
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    assert len(jax.tree.leaves(after)) == 2
+
+
+def test_the_average_is_an_exponential_moving_one(flow, params):
+    optimizer = optax.sgd(1e-2)
+    step = jax.jit(make_train_step(flow, optimizer, n_bins=17, average_decay=0.5))
+    state = init_state(params, optimizer, KEY)
+    expected = fg.split_trainable(params)[0]
+    for t in range(12):
+        state, _ = step(state, BATCH)
+        decay = min(0.5, (1 + t) / (10 + t))
+        now = fg.split_trainable(state.params)[0]
+        expected = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, expected, now)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state.average, expected)
+    complete = averaged_params(state)
+    assert jax.tree.structure(complete) == jax.tree.structure(state.params)
+
+
+@pytest.mark.usefixtures("optax_promotes")
+def test_schedules_have_the_values_they_promise(data_dir):
+    config = tiny(data_dir).optimizer
+    config.learning_rate, config.warmup_steps = 1e-3, 10
+    config.schedule = "cosine"
+    rate = learning_rate_schedule(config, 110)
+    np.testing.assert_allclose([rate(s) for s in (0, 5, 10, 60)], [0, 5e-4, 1e-3, 5e-4], atol=1e-9)
+    np.testing.assert_allclose(rate(110), 0, atol=1e-9)
+    config.schedule = "constant"
+    rate = learning_rate_schedule(config, 110)
+    np.testing.assert_allclose([rate(s) for s in (0, 5, 10, 109)], [0, 5e-4, 1e-3, 1e-3], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", "sgd", "optimizer.name must be one of .* got 'sgd'"),
+        ("schedule", "step", "optimizer.schedule must be .* got 'step'"),
+        ("warmup_steps", 100, r"warmup_steps must be in \[0, train.steps = 100\); got 100"),
+    ],
+)
+def test_mistakes_in_the_optimizer_are_named(data_dir, field, value, message):
+    config = tiny(data_dir).optimizer
+    config[field] = value
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(config, 100)
+
+
+def test_evaluation_sees_every_example_once_whatever_the_batch(flow, params):
+    split = Split(RNG.integers(17, size=(11, 4, 4, 1)).astype(np.uint8), np.zeros(11, np.int32))
+    mesh = make_mesh()
+    run = partial(likelihood, flow, params, split, KEY, n_bins=17, draws=3, mesh=mesh)
+    small, large = run(batch_size=4), run(batch_size=64)
+    assert small.bits_per_dim.shape == (3, 11)
+    np.testing.assert_allclose(small.bits_per_dim, large.bits_per_dim, rtol=1e-5)
+
+    key = jax.random.fold_in(KEY, 1)
+    x = fg.dequantize(key, jnp.asarray(split.images), n_bins=17)
+    by_hand = fg.bits_per_dim(fg.log_prob(flow, params, x), (4, 4, 1), n_bins=17)
+    np.testing.assert_allclose(small.bits_per_dim[1], by_hand, rtol=1e-5)
+    np.testing.assert_allclose(small.mean, small.bits_per_dim.mean())
+    images = small.bits_per_dim.mean(axis=0)
+    np.testing.assert_allclose(small.standard_error, images.std(ddof=1) / np.sqrt(11))
+
+    back = round_trip(flow, params, split, n_bins=17, batch_size=4, mesh=mesh)
+    assert back.exact_images == 1.0
+    assert 0 < back.error < 1e-4
+
+
+def _state_of(config, workdir):
+    experiment = build(config)
+    with Checkpoints(workdir / "checkpoints", create=False) as checkpoints:
+        assert checkpoints.latest_step is not None
+        return checkpoints.restore(checkpoints.latest_step, abstract_state(experiment))
+
+
+@pytest.mark.usefixtures("optax_promotes")
+def test_a_run_leaves_what_it_promises_and_resumes_bit_for_bit(data_dir, tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    record = loop.train_and_evaluate(tiny(data_dir), str(whole))
+
+    class StoppedError(Exception):
+        pass
+
+    class Stopping(MetricsLog):
+        def scalars(self, step, **values):
+            if step == 3:
+                raise StoppedError
+            super().scalars(step, **values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "MetricsLog", Stopping)
+        with pytest.raises(StoppedError):
+            loop.train_and_evaluate(tiny(data_dir), str(halves))
+    assert _state_of(tiny(data_dir), halves).step == 2
+    again = loop.train_and_evaluate(tiny(data_dir), str(halves))
+
+    a, b = (_state_of(tiny(data_dir), w) for w in (whole, halves))
+    assert int(a.step) == 4
+    data = [jax.tree.map(np.asarray, s._replace(key=jax.random.key_data(s.key))) for s in (a, b)]
+    jax.tree.map(np.testing.assert_array_equal, *data)
+    assert again["bits_per_dim"] == record["bits_per_dim"]
+
+    for workdir in (whole, halves):
+        for name in ("config.json", "evaluation.json", "learning_curve.png"):
+            assert (workdir / name).stat().st_size > 0
+        for name in ("temperature_0.7.png", "temperature_1.0.png", "test_images.png"):
+            assert (workdir / "samples" / name).stat().st_size > 0
+        assert list((workdir / "tensorboard").iterdir())
+    steps, others = ([r["step"] for r in read_metrics(w)] for w in (whole, halves))
+    assert steps == others == [1, 2, 2, 3, 4, 4]
+
+    assert record == json.loads((whole / "evaluation.json").read_text())
+    assert record["examples"] == 360
+    assert record["n_bins"] == 17
+    assert record["draws"] == 2
+    assert record["bits_per_dim"] == pytest.approx(np.log2(17), abs=1.0)
+    assert record["exact_images"] == 1.0
+    assert load_trained(str(whole)).step == record["step"]
+
+
+def test_a_workdir_of_another_config_is_refused_with_what_differs(data_dir, tmp_path):
+    loop.set_up(tiny(data_dir), str(tmp_path / "run"))
+    loop.set_up(tiny(data_dir, steps=8), str(tmp_path / "run"))  # a longer run of the same
+    other = tiny(data_dir)
+    other.model.width = 5
+    with pytest.raises(ValueError, match=r"model.width = 4 there, 5 here"):
+        loop.set_up(other, str(tmp_path / "run"))
+
+
+@pytest.mark.usefixtures("optax_promotes")
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(data_dir, tmp_path):
+    config = tiny(data_dir, steps=30, eval_every=30)
+    config.optimizer.learning_rate = 1e6
+    config.optimizer.clip_norm = 1e30
+    with pytest.raises(loop.NonFiniteError, match="the last checkpoint is good"):
+        loop.train_and_evaluate(config, str(tmp_path / "run"))
+    with Checkpoints(tmp_path / "run" / "checkpoints", create=False) as checkpoints:
+        assert checkpoints.latest_step is None
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(data_dir, tmp_path):
+    with pytest.raises(ValueError, match=r"train.batch_size must be divisible by the 2 devices; got 7"):
+        loop.set_up(tiny(data_dir, batch_size=7), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_latest_and_the_best_checkpoint_are_kept(params, tmp_path):
+    optimizer = optax.adam(1e-3)
+    state = init_state(params, optimizer, KEY)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step is None
+        assert checkpoints.best_step is None
+        for step, bits in enumerate([3.0, 2.0, 2.5, 2.6], start=1):
+            checkpoints.save(state._replace(step=jnp.asarray(step)), bits)
+    kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert kept == [2, 4]
+    with Checkpoints(tmp_path / "checkpoints", create=False) as checkpoints:
+        assert (checkpoints.latest_step, checkpoints.best_step) == (4, 2)
+        back = checkpoints.restore(2, state)
+    assert int(back.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, back.params, state.params)
+    assert jnp.array_equal(jax.random.key_data(back.key), jax.random.key_data(state.key))
+
+
+def test_a_half_written_last_line_of_metrics_is_dropped(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "a": 1.0}\n{"step": 5, "a": 2.0}\n{"st')
+    assert [r["step"] for r in read_metrics(tmp_path)] == [1, 5]
+    with MetricsLog(tmp_path, from_step=1) as log:
+        log.scalars(2, a=3.0)
+    assert read_metrics(tmp_path) == [{"step": 1, "a": 1.0}, {"step": 2, "a": 3.0}]
+
+
+def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
+    with Progress(10) as progress:
+        progress.update(5, 2.5, 1234.0)
+        progress.update(6, 2.4, 1234.0)  # too soon for another line
+        progress.update(10, 2.3, None)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "5/10  2.500 bits/dim  1,234 images/s" in lines[0]
+    assert "10/10  2.300 bits/dim" in lines[1]
