@@ -4,7 +4,7 @@
 #   make lint    ruff, ruff format, pyright
 #   make bench   the benchmarks, as tables
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready

@@ -1,5 +1,7 @@
 """The conditioners compute what the released code's layers compute, in a form of their own."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,14 @@ RNG = np.random.default_rng(0)
 
 def _normal(*shape):
     return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def _init(net, x) -> Any:
+    return net.init(jax.random.key(0), x)["params"]
+
+
+def _apply(net, params, x) -> Any:
+    return net.apply({"params": params}, x)
 
 
 def _xla_conv(x, kernel, padding="SAME"):
@@ -41,27 +51,27 @@ def test_conv3x3_is_xlas_convolution_with_its_gradients(channels, features, size
 def test_edge_bias_is_a_channel_of_ones_on_the_padding():
     layer = Conv(features=4, edge_bias=True, param_dtype=jnp.float32)
     x = _normal(2, 3, 5, 2)
-    params = layer.init(jax.random.key(0), x)["params"]
+    params = _init(layer, x)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     edge = jnp.pad(jnp.zeros((2, 3, 5, 1)), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
     kernel = jnp.concatenate([params["kernel"], params["edge"][:, :, None]], axis=2)
     expected = _xla_conv(jnp.concatenate([padded, edge], axis=-1), kernel, "VALID")
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(_apply(layer, params, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_zero_layer_starts_at_zero_and_scales_by_exp_3_log_scale():
     layer = ZeroConv(features=2, edge_bias=False, param_dtype=jnp.float32)
     x = _normal(2, 4, 4, 3)
-    params = layer.init(jax.random.key(0), x)["params"]
-    np.testing.assert_array_equal(layer.apply({"params": params}, x), 0)
+    params = _init(layer, x)
+    np.testing.assert_array_equal(_apply(layer, params, x), 0)
     params = {**params, "bias": jnp.array([1.0, 2.0]), "log_scale": jnp.array([0.0, 0.5])}
-    y = layer.apply({"params": params}, x)
+    y = _apply(layer, params, x)
     np.testing.assert_allclose(y[0, 0, 0], [1.0, 2.0 * np.exp(1.5)], rtol=1e-6)
 
 
 def test_convnet_is_its_layers_in_order_and_is_initialised_on_its_batch():
     net, x = ConvNet(out_channels=4, width=8), _normal(6, 4, 4, 3)
-    p = net.init(jax.random.key(0), x)["params"]
+    p = _init(net, x)
     p = {
         **p,
         "conv_out": {
@@ -70,7 +80,7 @@ def test_convnet_is_its_layers_in_order_and_is_initialised_on_its_batch():
         },
     }
 
-    def edge_conv(layer, x):
+    def edge_conv(layer, x) -> Any:
         return Conv(layer["kernel"].shape[-1], True, jnp.float32).apply({"params": layer}, x)
 
     h = actnorm().forward(p["actnorm_in"], edge_conv(p["conv_in"], x))[0]
@@ -78,12 +88,12 @@ def test_convnet_is_its_layers_in_order_and_is_initialised_on_its_batch():
     np.testing.assert_allclose(h.std((0, 1, 2)), 1, atol=1e-4)
     h = actnorm().forward(p["actnorm_mix"], jax.nn.relu(h) @ p["mix"])[0]
     np.testing.assert_allclose(h.std((0, 1, 2)), 1, atol=1e-4)
-    expected = edge_conv(p["conv_out"]["conv"], jax.nn.relu(h))
-    np.testing.assert_allclose(net.apply({"params": p}, x), expected, rtol=1e-4, atol=1e-4)
+    expected: Any = edge_conv(p["conv_out"]["conv"], jax.nn.relu(h))
+    np.testing.assert_allclose(_apply(net, p, x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_weights_have_the_released_deviation():
-    p = ConvNet(out_channels=4, width=64).init(jax.random.key(0), _normal(4, 4, 4, 3))["params"]
+    p = _init(ConvNet(out_channels=4, width=64), _normal(4, 4, 4, 3))
     assert np.std(p["mix"]) == pytest.approx(0.05, rel=0.05)
     assert np.std(p["conv_in"]["kernel"]) == pytest.approx(0.05, rel=0.05)
 
@@ -91,10 +101,10 @@ def test_weights_have_the_released_deviation():
 def test_bfloat16_nets_keep_float32_params_and_stay_near():
     x = _normal(4, 4, 4, 3)
     single, half = (ConvNet(out_channels=4, width=16, dtype=t) for t in (None, jnp.bfloat16))
-    p = half.init(jax.random.key(0), x)["params"]
+    p = _init(half, x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(p))
     p["conv_out"]["conv"]["kernel"] = 0.1 * _normal(3, 3, 16, 4)
-    a, b = single.apply({"params": p}, x), half.apply({"params": p}, x)
+    a, b = _apply(single, p, x), _apply(half, p, x)
     assert b.dtype == jnp.bfloat16
     assert 0 < np.abs(a - b.astype(jnp.float32)).max() < 0.1
 

@@ -24,6 +24,18 @@ def write_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
     partial.replace(path)
 
 
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A record that write_record wrote.
+
+    Raises:
+      FileNotFoundError: where there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}; experiments.evaluate writes it")
+    return json.loads(path.read_text())
+
+
 def print_record(record: dict[str, Any]) -> None:
     """Prints the record as a table for a person."""
     from rich.console import Console
