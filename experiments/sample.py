@@ -9,7 +9,7 @@ from absl import app, flags
 from experiments.command import one_line, start
 from flowjax_glow.report.plots import image_grid, save_image
 from flowjax_glow.training.experiment import load_trained
-from flowjax_glow.training.outcome import NonFiniteSampleError, draw_samples
+from flowjax_glow.training.outcome import draw_samples
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 OUT = flags.DEFINE_string("out", "samples.png", "The picture's file.")
@@ -25,12 +25,13 @@ def main(argv: list[str]) -> None:
     with one_line(ValueError, FileNotFoundError):
         trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
     key = jax.random.key(SEED.value)
-    with one_line(NonFiniteSampleError, exit_code=1):
-        images = draw_samples(
-            trained.experiment, trained.params, key, NUM.value, temperature=TEMPERATURE.value
-        )
+    images, finite = draw_samples(
+        trained.experiment, trained.params, key, NUM.value, temperature=TEMPERATURE.value
+    )
     save_image(image_grid(images), OUT.value)
     print(f"{NUM.value} samples at temperature {TEMPERATURE.value}, step {trained.step}: {OUT.value}")
+    if not finite.all():
+        print(f"{(~finite).sum()} of them overflowed and are left white; try a lower --temperature")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def get_config() -> Config:
     config.eval = ConfigDict()
     config.eval.weights = "average"  # or "raw"
     config.eval.draws = 16  # of the dequantization noise, for each image
+    config.eval.samples = 1_000  # drawn at temperature 1.0, to see whether they are finite
     config.eval.batch_size = 256
     return config
 
@@ -71,5 +72,5 @@ def finish(config: Config, mode: str) -> Config:
         config.train.steps, config.train.batch_size, config.train.init_examples = 4, 8, 16
         config.train.log_every, config.train.eval_every = 1, 2
         config.optimizer.warmup_steps = 1
-        config.eval.draws, config.eval.batch_size = 2, 128
+        config.eval.draws, config.eval.samples, config.eval.batch_size = 2, 32, 128
     return config

@@ -51,7 +51,6 @@ def print_record(record: dict[str, Any]) -> None:
 
 def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     r = record
-    exact = "all" if r["exact_images"] == 1.0 else f"{r['exact_images']:.2%} of"
     speed = r["images_per_second"]
     return [
         ("data set", f"{r['data_set']} ({r['build']})"),
@@ -61,10 +60,15 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("weights", f"{r['weights']}, step {r['step']:,} (best on valid)"),
         ("noise draws", str(r["draws"])),
         ("bits/dim", f"{r['bits_per_dim']:.4f} ± {r['standard_error']:.4f} (standard error)"),
-        ("round-trip error", f"{r['round_trip_error']:.1e}; {exact} images exact"),
+        ("round-trip error", f"{r['round_trip_error']:.1e}; {_share(r['exact_images'])} images exact"),
+        ("samples at temperature 1.0", f"{_share(r['finite_samples'])} {r['samples']:,} finite"),
         ("trained parameters", f"{r['parameters']:,}"),
         ("training images/s", "not measured" if speed is None else f"{speed:,.0f}"),
     ]
+
+
+def _share(share: float) -> str:
+    return "all" if share == 1.0 else f"{share:.2%} of"
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,14 @@ Config = Any
 
 # What may differ between the config a run was begun with and the one it goes on with: how long, how
 # often it reports, and how it is evaluated.
-_MAY_CHANGE = ("train.steps", "train.log_every", "train.eval_every", "eval.")
+_MAY_CHANGE = (
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "eval.",
+    "data.data_dir",
+    "data.download",
+)
 
 
 def write_config(workdir: Path, config: Config) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from absl import logging
 from jax.sharding import Mesh
 
 from flowjax_glow.data.split import Split
@@ -18,6 +17,7 @@ from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.config import Config, write_config
 from flowjax_glow.training.experiment import (
     Experiment,
+    abstract_state,
     batch_at,
     build,
     initial_state,
@@ -27,7 +27,6 @@ from flowjax_glow.training.experiment import (
 )
 from flowjax_glow.training.metrics import MetricsLog, Progress
 from flowjax_glow.training.outcome import (
-    NonFiniteSampleError,
     evaluate_trained,
     sample_grid,
     write_pictures,
@@ -101,7 +100,6 @@ def train(ready: Ready, mesh: Mesh) -> TrainState:
     experiment, train_split, valid_split, workdir = ready
     config = experiment.config
     total = config.train.steps
-    state = initial_state(experiment, train_split)
     step_fn = data_parallel(
         make_train_step(
             experiment.flow,
@@ -113,8 +111,10 @@ def train(ready: Ready, mesh: Mesh) -> TrainState:
         mesh,
     )
     with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
-        if checkpoints.latest_step is not None:
-            state = checkpoints.restore(checkpoints.latest_step, state)
+        if checkpoints.latest_step is None:
+            state = initial_state(experiment, train_split)
+        else:
+            state = checkpoints.restore(checkpoints.latest_step, abstract_state(experiment))
         start = int(state.step)
         state = replicate(state, mesh)
         with (
@@ -142,7 +142,8 @@ def train(ready: Ready, mesh: Mesh) -> TrainState:
                     valid = _valid_bits_per_dim(experiment, state, valid_split, mesh)
                     checkpoints.save(state, valid)
                     log.scalars(step, valid_bits_per_dim=valid)
-                    _log_samples(experiment, state, log, step)
+                    weights = params_of(state, config.eval.weights)
+                    log.image(step, "samples", sample_grid(experiment, weights))
                     progress.say(f"step {step:>6}/{total}  valid {valid:.4f} bits/dim")
                     meter.restart(step)
     return state
@@ -173,15 +174,6 @@ def _valid_bits_per_dim(experiment: Experiment, state: TrainState, split: Split,
         conditional=experiment.conditional,
         mesh=mesh,
     ).mean
-
-
-def _log_samples(experiment: Experiment, state: TrainState, log: MetricsLog, step: int) -> None:
-    params = params_of(state, experiment.config.eval.weights)
-    try:
-        log.image(step, "samples", sample_grid(experiment, params))
-    except NonFiniteSampleError as error:
-        # An early model may overflow when it samples; that is no reason to stop training it.
-        logging.warning("step %d: %s", step, error)
 
 
 class _Meter:
