@@ -9,6 +9,9 @@ import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 2)
+# Most of the suite's time is compilation; the commands' tests run in processes of their own, and those
+# compile with every optimization.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -21,11 +24,9 @@ with install_import_hook("flowjax_glow", "beartype.beartype"):
 
 @pytest.fixture
 def float64():
-    """The test computes in double precision; compiled quickly, since its numbers do not mind."""
-    jax.config.update("jax_disable_most_optimizations", True)
+    """The test computes in double precision."""
     with jax.enable_x64(True):
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """Glow on 32x32 crops of the photographs that scikit-learn and scikit-image bring along.
 
 python -m experiments.train --config=experiments/configs/glow_photos.py --workdir=runs/glow_photos
+
+Seen: 3.870 +- 0.024 bits/dim on test, 4 noise draws, averaged weights of step 6,000; about 20 minutes on
+two CPU cores. The standard error takes the crops as independent; they come from two photographs.
 """
 
 from experiments.configs import default
