@@ -1,4 +1,4 @@
-"""Glow on scikit-learn's handwritten digits, 8x8, 17 levels; two minutes on two CPU cores.
+"""Glow on scikit-learn's handwritten digits, 8x8, 17 levels; under three minutes on two CPU cores.
 
 python -m experiments.train --config=experiments/configs/glow_digits.py --workdir=runs/glow_digits
 
