@@ -15,7 +15,9 @@ from flowjax_glow.training.outcome import evaluate_trained
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which images.")
-DRAWS = flags.DEFINE_integer("draws", None, "Noise draws an image; the config's by default.")
+DRAWS = flags.DEFINE_integer(
+    "draws", None, "Noise draws an image; the config's by default.", lower_bound=1
+)
 WEIGHTS = flags.DEFINE_enum("weights", None, ["average", "raw"], "The config's by default.")
 SEED = flags.DEFINE_integer("seed", None, "Of the noise; the config's by default.")
 OUT = flags.DEFINE_string("out", None, "The record's file; WORKDIR/evaluation.json by default.")
