@@ -68,15 +68,13 @@ def load_split(experiment: Experiment, name: str) -> Split:
     return split._replace(images=reduce_bits(split.images, config.n_bits))
 
 
-def batch_at(
-    experiment: Experiment, split: Split, step: int, batch_size: int | None = None
-) -> dict[str, Any]:
-    """The part of this process of the training batch of a step, augmented; {"image", "label"}."""
+def batch_at(experiment: Experiment, split: Split, step: int) -> dict[str, Any]:
+    """What this process has of a step's training batch, augmented: {"image", "label"}."""
     config = experiment.config
     batch = data.batch_at(
         split,
         step,
-        batch_size=batch_size or config.train.batch_size,
+        batch_size=config.train.batch_size,
         seed=config.seed,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
