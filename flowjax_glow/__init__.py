@@ -8,22 +8,16 @@ params = fg.init(flow, key, x)
 fg.bits_per_dim(fg.log_prob(flow, params, x), flow.event_shape, n_bins=256)
 """
 
-from flowjax_glow.base import Bijector, Params
+from flowjax_glow.base import Bijector, Params, merge_trainable, split_trainable
 from flowjax_glow.bijectors.actnorm import actnorm
 from flowjax_glow.bijectors.additive_coupling import additive_coupling
 from flowjax_glow.bijectors.affine_coupling import affine_coupling
 from flowjax_glow.bijectors.invertible_conv import invertible_conv
 from flowjax_glow.bijectors.learned_prior import learned_prior
 from flowjax_glow.bijectors.permute import reverse, shuffle
+from flowjax_glow.bijectors.spline_coupling import spline_coupling
 from flowjax_glow.bijectors.squeeze import squeeze
-from flowjax_glow.combine import (
-    chain,
-    factor_out,
-    invert,
-    merge_trainable,
-    repeat,
-    split_trainable,
-)
+from flowjax_glow.combine import chain, factor_out, invert, repeat
 from flowjax_glow.flow import (
     Flow,
     count_parameters,
@@ -69,6 +63,7 @@ __all__ = [
     "reverse",
     "sample",
     "shuffle",
+    "spline_coupling",
     "split_trainable",
     "squeeze",
     "standard_normal",

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -62,6 +63,36 @@ def unprepared(params: Params, /) -> Params:
     return params
 
 
+class InverseAndVjpFn(Protocol):
+    """Inverts, and takes the vjp of forward at the point that comes out.
+
+    `(params, z, cond, key, z_bar, logdet_bar) -> (x, x_bar, params_bar, cond_bar)`
+
+    What the backward pass of a map needs when nothing but its output was kept. Together the two cost
+    less than one after the other: a chain goes through its bijectors once, and a coupling evaluates its
+    network once. A bijector without one is inverted, and then differentiated at the result.
+
+    Args:
+      params: prepared ones, where the bijector has a prepare.
+      z: forward's output. z_bar, logdet_bar: the cotangents of forward's two results.
+
+    Returns:
+      x, forward's input, and the cotangents of x, params and cond; in the last two None stands in the
+      place of every leaf that is not floating.
+    """
+
+    def __call__(
+        self,
+        params: Params,
+        z: Batch,
+        cond: Batch | None,
+        key: PRNGKey | None,
+        z_bar: Batch,
+        logdet_bar: LogDet,
+        /,
+    ) -> tuple[Batch, Batch, Params, Batch | None]: ...
+
+
 class Bijector(NamedTuple):
     """An invertible map with a tractable Jacobian, as pure functions closed over hyperparameters.
 
@@ -71,12 +102,62 @@ class Bijector(NamedTuple):
     Axis 0 is the batch; the rest is the event, (height, width, channels) or (dim,). The functions run
     under jit, vmap, grad, pmap and shard_map, eagerly, and in float64. Build a bijector once and close
     over it: it is a pytree of functions, not something to pass to jit.
+
+    The last two are optional, and for speed alone: see PrepareFn and InverseAndVjpFn.
     """
 
     init: InitFn
     forward: MapFn
     inverse: MapFn
     prepare: PrepareFn = unprepared
+    inverse_and_vjp: InverseAndVjpFn | None = None
+
+
+def inverse_and_vjp(
+    bijector: Bijector,
+    params: Params,
+    z: Batch,
+    cond: Batch | None,
+    key: PRNGKey | None,
+    z_bar: Batch,
+    logdet_bar: LogDet,
+) -> tuple[Batch, Batch, Params, Batch | None]:
+    """The bijector's own inverse_and_vjp, or where it has none: its inverse, then forward's vjp."""
+    if bijector.inverse_and_vjp is not None:
+        return bijector.inverse_and_vjp(params, z, cond, key, z_bar, logdet_bar)
+    x, _ = bijector.inverse(params, z, cond, key)
+    trained, constants = split_trainable(params)
+    cond, labels = split_trainable(cond)
+
+    def forward(trained, x, cond):
+        params = merge_trainable(trained, constants)
+        return bijector.forward(params, x, merge_trainable(cond, labels), key)
+
+    params_bar, x_bar, cond_bar = jax.vjp(forward, trained, x, cond)[1]((z_bar, logdet_bar))
+    return x, x_bar, params_bar, cond_bar
+
+
+def split_trainable(params: Params) -> tuple[Params, Params]:
+    """Splits params into (trained, constants): floating leaves, and all others.
+
+    Both have the structure of params with None where the leaf went to the other side, so that
+    gradients, optimizers and averages run over the trained leaves alone.
+    """
+    trained = jax.tree.map(lambda p: p if is_trainable(p) else None, params)
+    constants = jax.tree.map(lambda p: None if is_trainable(p) else p, params)
+    return trained, constants
+
+
+def merge_trainable(trained: Params, constants: Params) -> Params:
+    """The inverse of split_trainable."""
+    return jax.tree.map(
+        lambda t, c: c if t is None else t, trained, constants, is_leaf=lambda p: p is None
+    )
+
+
+def is_trainable(leaf: Any) -> bool:
+    """Whether a leaf of params is trained: whether its dtype is floating."""
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
 def per_channel(vector: Float[Array, " channels"], x: Array) -> Array:

@@ -1,13 +1,22 @@
-"""Bijectors made of bijectors: chain, invert, repeat, factor_out; and the split of their params."""
+"""Bijectors made of bijectors: chain, invert, repeat, factor_out."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from flowjax_glow.base import Batch, Bijector, Params, PRNGKey, split_channels
+from flowjax_glow.base import (
+    Batch,
+    Bijector,
+    PRNGKey,
+    inverse_and_vjp,
+    split_channels,
+    split_trainable,
+)
 
-MEMORY = ("stored", "recompute")
+MEMORY = ("stored", "recompute", "constant")
 
 
 def _fold(key: PRNGKey | None, index: Any) -> PRNGKey | None:
@@ -51,7 +60,18 @@ def chain(*bijectors: Bijector) -> Bijector:
     def prepare(params):
         return tuple(b.prepare(p) for b, p in zip(bijectors, params, strict=True))
 
-    return Bijector(init, forward, inverse, prepare)
+    def back(params, z, cond, key, z_bar, logdet_bar):
+        params_bar = []
+        cond_bar = jax.tree.map(jnp.zeros_like, split_trainable(cond)[0])
+        for i, b in reversed(tuple(enumerate(bijectors))):
+            z, z_bar, p_bar, c_bar = inverse_and_vjp(
+                b, params[i], z, cond, _fold(key, i), z_bar, logdet_bar
+            )
+            params_bar.insert(0, p_bar)
+            cond_bar = jax.tree.map(jnp.add, cond_bar, c_bar)
+        return z, z_bar, tuple(params_bar), cond_bar
+
+    return Bijector(init, forward, inverse, prepare, back)
 
 
 def invert(bijector: Bijector) -> Bijector:
@@ -63,7 +83,9 @@ def invert(bijector: Bijector) -> Bijector:
     return Bijector(bijector.init, bijector.inverse, bijector.forward, bijector.prepare)
 
 
-def repeat(block: Bijector, depth: int, *, memory: str = "stored") -> Bijector:
+def repeat(
+    block: Bijector, depth: int, *, memory: str = "stored", tolerance: float | None = 1e-3
+) -> Bijector:
     """Applies `block` `depth` times with parameters of its own each time, as one lax.scan.
 
     Compile time does not grow with depth. params: those of block with a leading axis of size depth on
@@ -75,6 +97,17 @@ def repeat(block: Bijector, depth: int, *, memory: str = "stored") -> Bijector:
       depth: how many times, at least 1.
       memory: what the backward pass finds. "stored": every activation of every depth. "recompute":
         the input of every depth, from which the rest is computed again (about one more forward pass).
+        "constant": the output alone; each depth is inverted on the way back, which gives the same
+        gradients, to rounding, in memory that does not grow with depth. It needs a block whose inverse
+        is exact and which closes over no traced value, and has no forward-mode derivative.
+      tolerance: for "constant", the largest error of the rebuilt input, as a share of the larger of 1
+        and the input's largest entry. Past it every gradient of the call is NaN, so that no step is
+        taken on wrong ones. None: not checked, which saves keeping the input.
+
+    Raises:
+      ValueError: for an unknown memory or a depth below 1; when applied, for a block that changes the
+        shape or, with "constant", closes over a traced value.
+      TypeError: for forward-mode differentiation with "constant".
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1; got {depth}")
@@ -88,27 +121,109 @@ def repeat(block: Bijector, depth: int, *, memory: str = "stored") -> Bijector:
 
         return jax.lax.scan(step, x, jax.random.split(key, depth))[1]
 
-    def scan(apply, params, x, cond, key, reverse):
-        def step(carry, layer):
-            x, logdet = carry
-            i, p = layer
-            y, ld = apply(p, x, cond, _fold(key, i))
-            return (_same_shape(x, y), logdet + ld), None
-
-        layers = (jnp.arange(depth), prepare(params))
-        body = jax.checkpoint(step) if memory == "recompute" else step
-        return jax.lax.scan(body, (x, _zero_logdet(x)), layers, reverse=reverse)[0]
-
-    def forward(params, x, cond=None, key=None):
-        return scan(block.forward, params, x, cond, key, reverse=False)
-
-    def inverse(params, z, cond=None, key=None):
-        return scan(block.inverse, params, z, cond, key, reverse=True)
-
     def prepare(params):
         return jax.vmap(block.prepare)(params)
 
-    return Bijector(init, forward, inverse, prepare)
+    def along(block, reverse):
+        loop = _Loop(block, depth, reverse)
+        if memory == "constant":
+            run = _constant_memory(loop, tolerance)
+        else:
+            run = functools.partial(_scan, loop, checkpoint=memory == "recompute")
+        return lambda params, x, cond=None, key=None: run(prepare(params), x, cond, key)
+
+    return Bijector(
+        init,
+        along(block, reverse=False),
+        along(invert(block), reverse=True),
+        prepare,
+        functools.partial(_scan_back, _Loop(block, depth, reverse=False)),
+    )
+
+
+class _Loop(NamedTuple):
+    """A block applied depth times, to be scanned over prepared params; reverse: from the last."""
+
+    block: Bijector
+    depth: int
+    reverse: bool
+
+
+def _scan(loop, params, x, cond, key, *, checkpoint=False):
+    def step(carry, layer):
+        x, logdet = carry
+        i, p = layer
+        y, ld = loop.block.forward(p, x, cond, _fold(key, i))
+        return (_same_shape(x, y), logdet + ld), None
+
+    body = jax.checkpoint(step) if checkpoint else step
+    layers = (jnp.arange(loop.depth), params)
+    return jax.lax.scan(body, (x, _zero_logdet(x)), layers, reverse=loop.reverse)[0]
+
+
+def _scan_back(loop, params, z, cond, key, z_bar, logdet_bar):
+    def step(carry, layer):
+        z, z_bar, cond_bar = carry
+        i, p = layer
+        x, x_bar, p_bar, c_bar = inverse_and_vjp(
+            loop.block, p, z, cond, _fold(key, i), z_bar, logdet_bar
+        )
+        return (x, x_bar, jax.tree.map(jnp.add, cond_bar, c_bar)), p_bar
+
+    cond_bar = jax.tree.map(jnp.zeros_like, split_trainable(cond)[0])
+    layers = (jnp.arange(loop.depth), params)
+    (x, x_bar, cond_bar), params_bar = jax.lax.scan(
+        step, (z, z_bar, cond_bar), layers, reverse=not loop.reverse
+    )
+    return x, x_bar, params_bar, cond_bar
+
+
+def _constant_memory(loop, tolerance):
+    """_scan with a vjp that rebuilds what it needs; the output is kept, and the input to check it."""
+    run = jax.custom_vjp(functools.partial(_scan, loop))
+
+    def forward(params, x, cond, key):
+        z, logdet = _scan(loop, params, x, cond, key)
+        return (z, logdet), (params, None if tolerance is None else x, z, cond, key)
+
+    def backward(residuals, bars):
+        params, x, z, cond, key = residuals
+        rebuilt, *bars = _scan_back(loop, params, z, cond, key, *bars)
+        if tolerance is not None:
+            bars = _trust(_rebuild_error(rebuilt, x) <= tolerance, bars)
+        x_bar, params_bar, cond_bar = bars
+        return params_bar, x_bar, cond_bar, None
+
+    run.defvjp(forward, backward)
+
+    def guarded(params, x, cond, key):
+        traced = jax.make_jaxpr(functools.partial(_scan, loop))(params, x, cond, key)
+        if any(isinstance(value, Tracer) for value in traced.consts):
+            raise ValueError(
+                "with memory='constant' the block must close over no traced value, for that would get "
+                "no gradient; hand it over as cond, or use memory='stored'"
+            )
+        try:
+            return run(params, x, cond, key)
+        except TypeError as error:
+            if "forward-mode" not in str(error):
+                raise
+            raise TypeError(
+                "memory='constant' has no forward-mode derivative (jvp, jacfwd); use memory='stored', "
+                "which takes the same params"
+            ) from error
+
+    return guarded
+
+
+def _rebuild_error(rebuilt, x):
+    pairs = zip(jax.tree.leaves(rebuilt), jax.tree.leaves(x), strict=True)
+    errors = [jnp.max(jnp.abs(a - b)) / jnp.maximum(1, jnp.max(jnp.abs(b))) for a, b in pairs]
+    return jnp.max(jnp.stack(errors))
+
+
+def _trust(ok, bars):
+    return jax.tree.map(lambda bar: jnp.where(ok, bar, jnp.full_like(bar, jnp.nan)), bars)
 
 
 def _same_shape(x: Batch, y: Batch) -> Batch:
@@ -142,26 +257,3 @@ def factor_out(rest: Bijector) -> Bijector:
         return jnp.concatenate([stays, leaves], axis=-1), logdet
 
     return Bijector(init, forward, inverse, rest.prepare)
-
-
-def split_trainable(params: Params) -> tuple[Params, Params]:
-    """Splits params into (trained, constants): floating leaves, and all others.
-
-    Both have the structure of params with None where the leaf went to the other side, so that
-    gradients, optimizers and averages run over the trained leaves alone.
-    """
-    trained = jax.tree.map(lambda p: p if is_trainable(p) else None, params)
-    constants = jax.tree.map(lambda p: None if is_trainable(p) else p, params)
-    return trained, constants
-
-
-def merge_trainable(trained: Params, constants: Params) -> Params:
-    """The inverse of split_trainable."""
-    return jax.tree.map(
-        lambda t, c: c if t is None else t, trained, constants, is_leaf=lambda p: p is None
-    )
-
-
-def is_trainable(leaf: Any) -> bool:
-    """Whether a leaf of params is trained: whether its dtype is floating."""
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)

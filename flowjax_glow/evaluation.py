@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 from jaxtyping import Float
 
@@ -62,6 +63,7 @@ def likelihood(
 
     The noise of an example depends on the key, the draw and its place in the split: neither the batch
     size nor the number of devices changes it. The last batch is padded, and what was padded is dropped.
+    All processes of the mesh call it together, and have the same numbers.
     """
     params = replicate(params, mesh)
     keys = [jax.random.fold_in(key, draw) for draw in range(draws)]
@@ -92,7 +94,7 @@ def round_trip(
     conditional: bool = False,
     mesh: Mesh,
 ) -> RoundTrip:
-    """Encodes and decodes every image of a split."""
+    """Encodes and decodes every image of a split; all processes of the mesh call it together."""
     static = {"flow": flow, "n_bins": n_bins, "conditional": conditional, "mesh": mesh}
     run = functools.partial(_round_trip, replicate(params, mesh), **static)
     error, exact = _over_batches(split, batch_size, mesh, run)
@@ -114,13 +116,18 @@ def _round_trip(params, batch, *, flow, n_bins, conditional, mesh):
 
 
 def _over_batches(split: Split, batch_size: int, mesh: Mesh, run: Callable[[Any], Any]) -> Any:
-    """`run((images, labels, index))` on every row of the split once; its outputs, concatenated."""
-    n, devices = len(split.images), mesh.local_mesh.size
-    batch_size = -(-min(batch_size, n) // devices) * devices
+    """`run((images, labels, index))` on every row of the split once; its outputs, concatenated.
+
+    Each process gives its share of every batch, and has all outputs.
+    """
+    n = len(split.images)
+    batch_size = -(-min(batch_size, n) // mesh.size) * mesh.size
+    share = batch_size // jax.process_count()
     outputs = []
     for start in range(0, n, batch_size):
-        index = np.arange(start, start + batch_size, dtype=np.int32)
+        first = start + jax.process_index() * share
+        index = np.arange(first, first + share, dtype=np.int32)
         rows = np.minimum(index, n - 1)
         batch = shard_batch((split.images[rows], split.labels[rows], index), mesh)
-        outputs.append(jax.device_get(run(batch)))
+        outputs.append(process_allgather(run(batch), tiled=True))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *outputs)

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from flowjax_glow.base import Batch, Bijector, LogDet, Params, PRNGKey
-from flowjax_glow.combine import split_trainable
+from flowjax_glow.base import Batch, Bijector, LogDet, Params, PRNGKey, split_trainable
 from flowjax_glow.priors import Prior
 
 Data = Float[Array, "batch *event"]

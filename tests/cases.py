@@ -44,6 +44,8 @@ CASES: dict[str, Case] = {
     "affine_coupling, exp": Case(fg.affine_coupling(conv_net, scale="exp"), image),
     "affine_coupling, no edge": Case(fg.affine_coupling(partial(conv_net, edge_bias=False)), image),
     "affine_coupling, vector": Case(fg.affine_coupling(mlp), vector),
+    "spline_coupling": Case(fg.spline_coupling(conv_net, bins=4, bound=1.5), image),
+    "spline_coupling, vector": Case(fg.spline_coupling(mlp), vector),
     "learned_prior": Case(fg.learned_prior(PriorNet), image),
     "learned_prior, classes": Case(
         fg.learned_prior(partial(PriorNet, num_classes=3)), image, num_classes=3
@@ -56,6 +58,7 @@ CASES: dict[str, Case] = {
     "invert": Case(fg.invert(step), image),
     "repeat": Case(fg.repeat(step, 3), image),
     "repeat, recompute": Case(fg.repeat(step, 3, memory="recompute"), image),
+    "repeat, constant": Case(fg.repeat(step, 3, memory="constant"), image),
     "repeat of repeat": Case(fg.repeat(fg.repeat(fg.chain(fg.shuffle(), step), 2), 2), image),
     "factor_out": Case(fg.factor_out(fg.factor_out(fg.actnorm())), image),
     "glow": _glow(),

@@ -41,7 +41,7 @@ def test_repeat_is_a_chain_with_the_params_unstacked():
         np.testing.assert_allclose(logdet, expected_logdet, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("memory", ["stored", "recompute"])
+@pytest.mark.parametrize("memory", ["stored", "recompute", "constant"])
 def test_every_memory_mode_has_the_gradients_of_the_chain(memory):
     depth = 3
     repeated, chained = fg.repeat(step, depth, memory=memory), fg.chain(*[step] * depth)

@@ -17,6 +17,14 @@ CONFIGS = sorted(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """One cache of compiled programs for all commands, and none of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def _run(command, *flags, expect=0):
     done = subprocess.run(
         [sys.executable, "-m", f"experiments.{command}", *map(str, flags)],
@@ -80,6 +88,12 @@ def test_sample_writes_a_picture(trained, tmp_path):
         ("train", [_config(), "--config.model.levels=4"], "divisible by 2^levels = 16; got (8, 8, 1)"),
         ("train", [_config(), "--config.data.n_bits=5"], "data.n_bits must be 8 for 17 levels; got 5"),
         ("train", [_config(), "--config.data.image_size=16"], "16"),
+        ("train", [_config(), "--config.parallel.fsdp=7"], "parallel.fsdp must divide the"),
+        (
+            "train",
+            [_config(), "--config.parallel.distributed=True"],
+            "to start the processes; found none",
+        ),
         ("evaluate", [], "there is no run in"),
         ("sample", [], "there is no run in"),
     ],
@@ -91,6 +105,29 @@ def test_a_mistake_ends_with_one_line(tmp_path, command, flags, message):
     assert message in last
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({}, "home/.cache/flowjax_glow/jax"),
+        ({"XDG_CACHE_HOME": "xdg"}, "xdg/flowjax_glow/jax"),
+        ({"XDG_CACHE_HOME": "xdg", "JAX_COMPILATION_CACHE_DIR": "own"}, "own"),
+        ({"JAX_ENABLE_COMPILATION_CACHE": "false"}, None),
+    ],
+    ids=["default", "xdg", "own", "off"],
+)
+def test_compiled_programs_are_kept(environment, folder, tmp_path, monkeypatch):
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value if value == "false" else str(tmp_path / value))
+    code = "import jax, experiments.command as c; c.start(); jax.jit(lambda x: x + 1)(2.0)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    assert {path.parent for path in tmp_path.rglob("jit*")} == (
+        {tmp_path / folder} if folder else set()
+    )
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from configs import tiny
 import flowjax_glow as fg
 from flowjax_glow.data.split import Split
 from flowjax_glow.evaluation import likelihood, round_trip
-from flowjax_glow.sharding import data_parallel, make_mesh, pmapped, replicate, shard_batch
+from flowjax_glow.sharding import make_mesh
 from flowjax_glow.training import loop
 from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.experiment import abstract_state, build, load_trained
@@ -44,36 +44,21 @@ def params(flow):
     return perturb(fg.init(flow, KEY, fg.dequantize(KEY, jnp.asarray(IMAGES), n_bins=17)))
 
 
-def test_every_driver_takes_the_same_step(flow, params):
-    """Plain gradient descent shows the gradients themselves; Adam would hide a wrong factor."""
-    optimizer = optax.sgd(1.0)
-    step = make_train_step(flow, optimizer, n_bins=17)
-    state = init_state(params, optimizer, KEY)
-    mesh = make_mesh()
-    devices = mesh.size
-    assert devices == 2
+def one_device(step):
+    """The train step on one device, without a driver."""
 
-    single, single_metrics = jax.jit(step)(state, BATCH)
-    sharded, sharded_metrics = data_parallel(step, mesh)(
-        replicate(jax.tree.map(jnp.copy, state), mesh), shard_batch(BATCH, mesh)
-    )
-    split = jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), BATCH)
-    copies = jax.tree.map(lambda a: jnp.stack([a] * devices), state)
-    mapped, mapped_metrics = pmapped(step)(copies, split)
-    mapped, mapped_metrics = jax.tree.map(lambda a: a[0], (mapped, mapped_metrics))
+    @jax.jit
+    def run(state, batch):
+        key = jax.random.fold_in(state.key, state.step)
+        return step.update(state, *step.gradients(state.params, key, batch))
 
-    for other, metrics in ((sharded, sharded_metrics), (mapped, mapped_metrics)):
-        for name, value in single_metrics.items():
-            np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
-        close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-        jax.tree.map(close, other.params, single.params)
-        jax.tree.map(close, other.average, single.average)
+    return run
 
 
 @pytest.mark.usefixtures("optax_promotes")
 def test_a_step_lowers_the_loss_and_leaves_constants_and_the_old_state_alone(flow, params):
     optimizer = optax.adam(1e-2)
-    step = jax.jit(make_train_step(flow, optimizer, n_bins=17))
+    step = one_device(make_train_step(flow, optimizer, n_bins=17))
     state, first = step(init_state(params, optimizer, KEY), BATCH)
     last = first
     for _ in range(30):
@@ -87,7 +72,7 @@ def test_a_step_lowers_the_loss_and_leaves_constants_and_the_old_state_alone(flo
 
 def test_the_average_is_an_exponential_moving_one(flow, params):
     optimizer = optax.sgd(1e-2)
-    step = jax.jit(make_train_step(flow, optimizer, n_bins=17, average_decay=0.5))
+    step = one_device(make_train_step(flow, optimizer, n_bins=17, average_decay=0.5))
     state = init_state(params, optimizer, KEY)
     expected = fg.split_trainable(params)[0]
     for t in range(12):
@@ -203,9 +188,32 @@ def test_a_run_leaves_what_it_promises_and_resumes_bit_for_bit(data_dir, tmp_pat
     assert load_trained(str(whole)).step == record["step"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("optax_promotes")
+def test_a_run_goes_on_with_other_calls_by_another_driver(data_dir, tmp_path):
+    def run(workdir, steps, driver="shard_map", fsdp=1, **train):
+        config = tiny(data_dir, steps=steps, **train)
+        config.model.dropout = 0.0  # whose masks are a device's
+        config.optimizer.schedule = "constant"
+        config.parallel.driver, config.parallel.fsdp = driver, fsdp
+        loop.train(loop.set_up(config, str(tmp_path / workdir)))
+        return {r["step"]: r["bits_per_dim"] for r in read_metrics(tmp_path / workdir) if len(r) > 2}
+
+    whole = run("whole", 9, eval_every=9)
+    assert list(run("parts", 2)) == [1, 2]
+    call = {"steps_per_call": 3, "log_every": 3, "eval_every": 3}
+    parts = run("parts", 9, driver="jit", fsdp=2, accumulate=2, **call)
+    # From step 2 the first call takes one step, and the others three.
+    assert list(parts) == [1, 2, 3, 6, 9]
+    assert parts == pytest.approx({step: whole[step] for step in parts}, abs=1e-5)
+
+
 def test_a_workdir_of_another_config_is_refused_with_what_differs(data_dir, tmp_path):
     loop.set_up(tiny(data_dir), str(tmp_path / "run"))
     loop.set_up(tiny(data_dir, steps=8), str(tmp_path / "run"))  # a longer run of the same
+    devices = tiny(data_dir, accumulate=2)
+    devices.parallel.update(driver="jit", fsdp=2)
+    loop.set_up(devices, str(tmp_path / "run"))
     other = tiny(data_dir)
     other.model.width = 5
     with pytest.raises(ValueError, match=r"model.width = 4 there, 5 here"):

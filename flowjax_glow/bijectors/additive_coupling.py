@@ -5,8 +5,9 @@ z1 = x1, z2 = x2 + m(x1), logdet = 0.  Dinh et al. 2015 (NICE), section 3.2, arX
 
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector, split_channels
-from flowjax_glow.bijectors.conditioner import MakeNet, apply_net, init_net
+from flowjax_glow.base import Bijector
+from flowjax_glow.bijectors.conditioner import MakeNet
+from flowjax_glow.bijectors.coupling import coupling
 
 
 def additive_coupling(make_net: MakeNet) -> Bijector:
@@ -18,19 +19,9 @@ def additive_coupling(make_net: MakeNet) -> Bijector:
     Raises:
       ValueError: if the number of channels is odd.
     """
-
-    def init(key, x, cond=None):
-        x1, x2 = split_channels(x)
-        return init_net(make_net(x2.shape[-1]), key, x1, cond)
-
-    def forward(params, x, cond=None, key=None):
-        x1, x2 = split_channels(x)
-        shift = apply_net(make_net(x2.shape[-1]), params, x1, cond, key)
-        return jnp.concatenate([x1, x2 + shift], axis=-1), jnp.zeros((x.shape[0],), x.dtype)
-
-    def inverse(params, z, cond=None, key=None):
-        z1, z2 = split_channels(z)
-        shift = apply_net(make_net(z2.shape[-1]), params, z1, cond, key)
-        return jnp.concatenate([z1, z2 - shift], axis=-1), jnp.zeros((z.shape[0],), z.dtype)
-
-    return Bijector(init, forward, inverse)
+    return coupling(
+        make_net,
+        1,
+        lambda shift, x: (x + shift, jnp.zeros((x.shape[0],), x.dtype)),
+        lambda shift, z: (z - shift, jnp.zeros((z.shape[0],), z.dtype)),
+    )

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flowjax_glow.base import Bijector, split_channels, sum_event
-from flowjax_glow.bijectors.conditioner import MakeNet, apply_net, init_net
+from flowjax_glow.base import Bijector, sum_event
+from flowjax_glow.bijectors.conditioner import MakeNet
+from flowjax_glow.bijectors.coupling import coupling
 
 # From the network's output h to the logarithm of the scale.
 _LOG_SCALES: dict[str, Callable[[Array], Array]] = {
@@ -39,23 +40,15 @@ def affine_coupling(make_net: MakeNet, *, scale: str = "sigmoid") -> Bijector:
     if scale not in _LOG_SCALES:
         raise ValueError(f"scale must be one of {sorted(_LOG_SCALES)}; got {scale!r}")
 
-    def shift_and_log_scale(params, x1, cond, key):
-        h = apply_net(make_net(2 * x1.shape[-1]), params, x1, cond, key)
+    def shift_and_log_scale(h):
         return h[..., 0::2], _LOG_SCALES[scale](h[..., 1::2])
 
-    def init(key, x, cond=None):
-        return init_net(make_net(x.shape[-1]), key, split_channels(x)[0], cond)
+    def forward(h, x):
+        shift, log_scale = shift_and_log_scale(h)
+        return (x + shift) * jnp.exp(log_scale), sum_event(log_scale)
 
-    def forward(params, x, cond=None, key=None):
-        x1, x2 = split_channels(x)
-        shift, log_scale = shift_and_log_scale(params, x1, cond, key)
-        z2 = (x2 + shift) * jnp.exp(log_scale)
-        return jnp.concatenate([x1, z2], axis=-1), sum_event(log_scale)
+    def inverse(h, z):
+        shift, log_scale = shift_and_log_scale(h)
+        return z * jnp.exp(-log_scale) - shift, -sum_event(log_scale)
 
-    def inverse(params, z, cond=None, key=None):
-        z1, z2 = split_channels(z)
-        shift, log_scale = shift_and_log_scale(params, z1, cond, key)
-        x2 = z2 * jnp.exp(-log_scale) - shift
-        return jnp.concatenate([z1, x2], axis=-1), -sum_event(log_scale)
-
-    return Bijector(init, forward, inverse)
+    return coupling(make_net, 2, forward, inverse)

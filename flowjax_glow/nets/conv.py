@@ -10,8 +10,6 @@ a scan on CPU; benchmarks/scan_vs_loop.py keeps the comparison.
 import functools
 
 import jax.numpy as jnp
-from flax import linen as nn
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 TAPS = 9
@@ -52,34 +50,14 @@ def _add_shifted(taps: Array) -> Array:
     return functools.reduce(jnp.add, shifted)
 
 
-class Conv(nn.Module):
-    """3x3 convolution without bias; weights N(0, 0.05^2) or zero.
-
-    edge_bias: as Glow's released code has it, the zero padding carries a channel of its own that is 1
-    on the padding and 0 inside. It is the same for every image, so its nine weights a feature become a
-    bias for each position, which differs from zero along the border alone.
-    """
-
-    features: int
-    edge_bias: bool
-    param_dtype: DTypeLike
-    zero_init: bool = False
-
-    @nn.compact
-    def __call__(self, x: Image) -> Features:
-        init = nn.initializers.zeros if self.zero_init else nn.initializers.normal(0.05)
-        shape = (3, 3, x.shape[-1], self.features)
-        y = conv3x3(x, self.param("kernel", init, shape, self.param_dtype).astype(x.dtype))
-        if not self.edge_bias:
-            return y
-        edge = self.param("edge", init, (3, 3, self.features), self.param_dtype)
-        bias = _edge_map(edge.astype(x.dtype), *x.shape[1:3])
-        return y + jnp.broadcast_to(bias, y.shape)
-
-
-def _edge_map(
+def edge_map(
     edge: Float[Array, "3 3 features"], height: int, width: int
 ) -> Float[Array, "1 height width features"]:
+    """What a channel that is 1 on the zero padding and 0 inside adds to a 3x3 convolution.
+
+    It is the same for every image: the nine weights a feature become a bias for each position, which
+    differs from zero along the border alone.
+    """
     outside = jnp.pad(jnp.zeros((height, width), edge.dtype), 1, constant_values=1)
     shifts = [outside[i : i + height, j : j + width] for i in range(3) for j in range(3)]
     return matmul(jnp.stack(shifts, axis=-1)[None], edge.reshape(TAPS, -1))

@@ -1,4 +1,4 @@
-"""The conditioners of Glow: the three-layer convolutional net, and the zero-initialised layers.
+"""The conditioners of Glow: the three-layer convolutional net, and that of the priors.
 
 Kingma & Dhariwal 2018, sections 3.3 and 5, arXiv:1807.03039, as in the released code (`f`,
 `conv2d_zeros` and `linear_zeros` of model.py and tfops.py).
@@ -11,11 +11,62 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from flowjax_glow.base import Batch, per_channel
-from flowjax_glow.bijectors.actnorm import actnorm
-from flowjax_glow.nets.conv import Conv, Features, Image, matmul
+from flowjax_glow.bijectors.actnorm import LOG_SCALE_FACTOR, actnorm
+from flowjax_glow.nets.conv import Features, Image, conv3x3, edge_map, matmul
 
-# A zero-initialised layer ends with a factor exp(3 log_scale), log_scale trained from 0.
-ZERO_LAYER_FACTOR = 3.0
+
+class ScaledConv(nn.Module):
+    """(conv(x) + bias) * exp(3 log_scale): the one kind of layer that Glow's nets are made of.
+
+    (batch, ..., channels) -> (batch, ..., features). The scale goes into the weights and the bias,
+    which are small, and not over the output, which is not: the same function, less memory traffic.
+
+    Attributes:
+      features: number of output channels. kernel_size: 1 or 3; 3 wants images.
+      edge_bias: for size 3, as the released code has it, the zero padding carries a channel of its own
+        that is 1 on the padding and 0 inside.
+      param_dtype: of the params; the computation is in that of x.
+      zero_init: True, everything starts at 0. False, weights N(0, 0.05^2), and bias and scale such that
+        the batch at initialisation comes out with mean 0 and variance 1, which is actnorm's init.
+    """
+
+    features: int
+    kernel_size: int
+    edge_bias: bool
+    param_dtype: DTypeLike
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *dims"]) -> Float[Array, "batch *outs"]:
+        window = (3, 3) if self.kernel_size == 3 else ()
+        weights = {"kernel": self._weights("kernel", (*window, x.shape[-1], self.features))}
+        if window and self.edge_bias:
+            weights["edge"] = self._weights("edge", (*window, self.features))
+
+        affine = self.param("affine", lambda _: self._fit(weights, x))
+        log_scale = LOG_SCALE_FACTOR * affine["log_scale"]
+        return _conv(x, **weights, bias=affine["bias"], scale=jnp.exp(log_scale))
+
+    def _weights(self, name, shape):
+        init = nn.initializers.zeros if self.zero_init else nn.initializers.normal(0.05)
+        return self.param(name, init, shape, self.param_dtype)
+
+    def _fit(self, weights, x):
+        if self.zero_init:
+            zeros = jnp.zeros((self.features,), self.param_dtype)
+            return {"bias": zeros, "log_scale": zeros}
+        return actnorm().init(jax.random.key(0), _conv(x, **weights).astype(self.param_dtype))
+
+
+def _conv(x, kernel, edge=None, bias=None, scale=None):
+    shift = jnp.zeros(kernel.shape[-1:], kernel.dtype) if bias is None else bias
+    shift = per_channel(shift, x)
+    if edge is not None:
+        shift = shift + edge_map(edge, *x.shape[1:3])
+    if scale is not None:
+        kernel, shift = kernel * per_channel(scale, kernel), shift * per_channel(scale, x)
+    y = (conv3x3 if kernel.ndim == 4 else matmul)(x, kernel.astype(x.dtype))
+    return y + jnp.broadcast_to(shift.astype(x.dtype), y.shape)
 
 
 class ConvNet(nn.Module):
@@ -27,7 +78,7 @@ class ConvNet(nn.Module):
     Attributes:
       out_channels: number of output channels.
       width: number of hidden channels.
-      edge_bias: whether the 3x3 convolutions know the border; see Conv.
+      edge_bias: whether the 3x3 convolutions know the border; see ScaledConv.
       dropout: rate, after each relu.
       dtype: of the computation inside, such as jnp.bfloat16; None for that of the input.
     """
@@ -41,54 +92,12 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, h: Image, cond: Batch | None = None, deterministic: bool = True) -> Features:
         del cond
-        param_dtype = h.dtype
+        edge, dtype = self.edge_bias, h.dtype
         x = h.astype(self.dtype or h.dtype)
-        x = Conv(self.width, self.edge_bias, param_dtype, name="conv_in")(x)
-        x = self._normalize(x, "actnorm_in", param_dtype, deterministic)
-        mix = self.param("mix", nn.initializers.normal(0.05), (self.width,) * 2, param_dtype)
-        x = matmul(x, mix.astype(x.dtype))
-        x = self._normalize(x, "actnorm_mix", param_dtype, deterministic)
-        return ZeroConv(self.out_channels, self.edge_bias, param_dtype, name="conv_out")(x)
-
-    def _normalize(self, x, name, param_dtype, deterministic):
-        layer = actnorm()
-        params = self.param(name, lambda key: layer.init(key, x.astype(param_dtype)))
-        x, _ = layer.forward(jax.tree.map(lambda p: p.astype(x.dtype), params), x)
-        return nn.Dropout(self.dropout)(jax.nn.relu(x), deterministic=deterministic)
-
-
-class ZeroConv(nn.Module):
-    """Zero-initialised 3x3 convolution, (conv(x) + bias) * exp(3 log_scale)."""
-
-    features: int
-    edge_bias: bool
-    param_dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Image) -> Features:
-        y = Conv(self.features, self.edge_bias, self.param_dtype, zero_init=True, name="conv")(x)
-        return _bias_and_scale(self, y)
-
-
-class ZeroDense(nn.Module):
-    """Zero-initialised linear layer, (x W + bias) * exp(3 log_scale)."""
-
-    features: int
-    param_dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch dim"]) -> Float[Array, "batch features"]:
-        shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.zeros, shape, self.param_dtype)
-        return _bias_and_scale(self, matmul(x, kernel.astype(x.dtype)))
-
-
-def _bias_and_scale(layer: ZeroConv | ZeroDense, y: Array) -> Array:
-    shape, zeros = (layer.features,), nn.initializers.zeros
-    bias = layer.param("bias", zeros, shape, layer.param_dtype)
-    log_scale = layer.param("log_scale", zeros, shape, layer.param_dtype)
-    scale = jnp.exp(ZERO_LAYER_FACTOR * log_scale)
-    return (y + per_channel(bias.astype(y.dtype), y)) * per_channel(scale.astype(y.dtype), y)
+        for size, name in ((3, "conv_in"), (1, "mix")):
+            x = jax.nn.relu(ScaledConv(self.width, size, edge, dtype, name=name)(x))
+            x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
+        return ScaledConv(self.out_channels, 3, edge, dtype, zero_init=True, name="conv_out")(x)
 
 
 class PriorNet(nn.Module):
@@ -114,12 +123,14 @@ class PriorNet(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "#batch height width features"]:
         del deterministic
-        y = ZeroConv(self.out_channels, self.edge_bias, h.dtype, name="conv")(h)
+        y = ScaledConv(self.out_channels, 3, self.edge_bias, h.dtype, zero_init=True, name="conv")(h)
         if self.num_classes is None:
             return y
         if cond is None:
             raise ValueError(f"a prior of {self.num_classes} classes needs labels as cond; got None")
         one_hot = jax.nn.one_hot(cond, self.num_classes, dtype=h.dtype)
-        by_class = ZeroDense(self.out_channels, h.dtype, name="classes")(one_hot)
+        by_class = ScaledConv(self.out_channels, 1, False, h.dtype, zero_init=True, name="classes")(
+            one_hot
+        )
         shape = (cond.shape[0], *y.shape[1:])
         return jnp.broadcast_to(y, shape) + jnp.broadcast_to(by_class[:, None, None, :], shape)

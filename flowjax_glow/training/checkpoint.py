@@ -1,10 +1,12 @@
 """Checkpoints of the train state through Orbax: the last one, and the best one on valid."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers as policies
 
 from flowjax_glow.training.state import TrainState
@@ -16,8 +18,9 @@ class Checkpoints:
     """The checkpoints of a run, in `directory`.
 
     Keeps the latest and the one with the lowest bits per dimension on valid. Saving is asynchronous;
-    leave the context, or call close, to have it on disk. create: makes the directory, and clears what
-    a killed run left half saved in it.
+    leave the context, or call close, to have it on disk. All processes of a run open, save and restore
+    together, into one directory that all of them see. create: makes the directory, and clears what a
+    killed run left half saved in it.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, create: bool = True):
@@ -63,20 +66,26 @@ class Checkpoints:
         """The step with the lowest bits per dimension on valid; None where there is none."""
         return self._manager.best_step()
 
-    def save(self, state: TrainState, valid_bits_per_dim: float) -> None:
-        """Saves the state under its step, with its bits per dimension on valid."""
+    def save(self, state: TrainState, valid_bits_per_dim: float | None) -> None:
+        """Saves the state under its step, with its bits per dimension on valid if they are known."""
         self._manager.save(
             int(state.step),
             args=ocp.args.StandardSave(_to_arrays(state)),  # type: ignore[reportCallIssue]
-            metrics={METRIC: valid_bits_per_dim},
+            metrics=None if valid_bits_per_dim is None else {METRIC: valid_bits_per_dim},
         )
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state of a step, on one device, whatever it was saved on; shapes and dtypes of `like`."""
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    def restore(
+        self, step: int, like: TrainState, shardings: Callable[[Any], Any] | None = None
+    ) -> TrainState:
+        """The state of a step, wherever it was saved; shapes and dtypes of `like`.
+
+        shardings: of a tree of arrays, the tree of their shardings; all on one device by default.
+        """
+        shapes = jax.eval_shape(_to_arrays, like)
         target = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),
-            jax.eval_shape(_to_arrays, like),
+            lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
+            shapes,
+            (shardings or _on_one_device)(shapes),
         )
         arrays: Any = self._manager.restore(
             step,
@@ -87,6 +96,11 @@ class Checkpoints:
 
 def _metric(metrics: dict[str, float]) -> float:
     return metrics[METRIC]
+
+
+def _on_one_device(tree: Any) -> Any:
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda _: device, tree)
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:

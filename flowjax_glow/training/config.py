@@ -5,17 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 # A ConfigDict with the fields of experiments/configs/default.py. Its attributes have no static types.
 Config = Any
 
 # What may differ between the config a run was begun with and the one it goes on with: how long, how
-# often it reports, and how it is evaluated.
+# often it reports, on what devices, and how it is evaluated.
 _MAY_CHANGE = (
     "train.steps",
     "train.log_every",
     "train.eval_every",
+    "train.accumulate",
+    "train.steps_per_call",
+    "parallel.",
     "eval.",
     "data.data_dir",
     "data.download",
@@ -24,6 +28,8 @@ _MAY_CHANGE = (
 
 def write_config(workdir: Path, config: Config) -> None:
     """Saves the resolved config; where there is one already, checks that it is the same run's.
+
+    Of several processes the first saves, and all check.
 
     Raises:
       ValueError: naming the fields that differ from those the run in workdir was begun with.
@@ -41,6 +47,8 @@ def write_config(workdir: Path, config: Config) -> None:
                 f"{workdir} holds a run of another config; take another workdir, or go on with its "
                 f"own: {'; '.join(differ)}"
             )
+    if jax.process_index() != 0:
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     partial = workdir / "config.json.tmp"
     partial.write_text(config.to_json(indent=2) + "\n")

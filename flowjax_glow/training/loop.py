@@ -1,20 +1,24 @@
 """train_and_evaluate: from a config to a folder with checkpoints, metrics, pictures and a number."""
 
+import functools
 import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental.multihost_utils import reached_preemption_sync_point
 from jax.sharding import Mesh
 
+from flowjax_glow.base import Params
 from flowjax_glow.data.split import Split
 from flowjax_glow.evaluation import likelihood
 from flowjax_glow.flow import count_parameters
 from flowjax_glow.report.record import write_record
-from flowjax_glow.sharding import data_parallel, make_mesh, replicate, shard_batch
+from flowjax_glow.sharding import fsdp_shardings, put_state, to_this_process
 from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.config import Config, write_config
+from flowjax_glow.training.drivers import check_devices, make_driver
 from flowjax_glow.training.experiment import (
     Experiment,
     abstract_state,
@@ -25,12 +29,8 @@ from flowjax_glow.training.experiment import (
     load_trained,
     params_of,
 )
-from flowjax_glow.training.metrics import MetricsLog, Progress
-from flowjax_glow.training.outcome import (
-    evaluate_trained,
-    sample_grid,
-    write_pictures,
-)
+from flowjax_glow.training.metrics import MetricsLog, Progress, Silent
+from flowjax_glow.training.outcome import evaluate_trained, sample_grid, write_pictures
 from flowjax_glow.training.state import TrainState
 from flowjax_glow.training.step import make_train_step
 
@@ -39,12 +39,17 @@ class NonFiniteError(RuntimeError):
     """The loss or its gradient is not finite; nothing was saved since it was."""
 
 
+class PreemptedError(RuntimeError):
+    """The cluster takes its machines back, and asked with SIGTERM; what was reached is saved."""
+
+
 class Ready(NamedTuple):
-    """A run that may begin: its experiment, its images and its folder, which holds the config."""
+    """A run that may begin: its experiment, images, devices and folder, which holds the config."""
 
     experiment: Experiment
     train_split: Split
     valid_split: Split
+    mesh: Mesh
     workdir: str
 
 
@@ -53,7 +58,9 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
 
     Leaves in workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/ (the last, and the best on
     valid), samples/, learning_curve.png and evaluation.json. Run again with the same workdir it goes on
-    from the last checkpoint, and the parameters come out bit for bit as if it had never stopped.
+    from the last checkpoint, and the parameters come out bit for bit as if it had never stopped; on
+    other devices, or by another driver, to rounding. Of several processes all call it together, and the
+    first writes.
 
     Returns:
       The record of evaluation.json; see training.outcome.
@@ -61,6 +68,7 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     Raises:
       ValueError, FileNotFoundError: from set_up.
       NonFiniteError: when the loss or its gradient is no longer finite.
+      PreemptedError: after SIGTERM to one of several processes.
     """
     return run(set_up(config, workdir))
 
@@ -73,53 +81,46 @@ def set_up(config: Config, workdir: str) -> Ready:
       FileNotFoundError: for a data set that is not there.
     """
     experiment = build(config)
-    devices = jax.device_count()
-    if config.train.batch_size % devices:
-        raise ValueError(
-            f"train.batch_size must be divisible by the {devices} devices; got "
-            f"{config.train.batch_size}"
-        )
+    mesh = check_devices(config)
     splits = load_split(experiment, "train"), load_split(experiment, "valid")
     write_config(Path(workdir), config)
-    return Ready(experiment, *splits, workdir)
+    return Ready(experiment, *splits, mesh, workdir)
 
 
 def run(ready: Ready) -> dict[str, Any]:
     """Trains to train.steps, then evaluates the best checkpoint; see train_and_evaluate."""
-    mesh, workdir = make_mesh(), ready.workdir
-    train(ready, mesh)
+    mesh, workdir = ready.mesh, ready.workdir
+    train(ready)
     trained = load_trained(workdir)
     record = evaluate_trained(trained, workdir, mesh=mesh)
-    write_record(Path(workdir) / "evaluation.json", record)
-    write_pictures(trained, workdir)
+    if jax.process_index() == 0:
+        write_record(Path(workdir) / "evaluation.json", record)
+        write_pictures(trained, workdir)
     return record
 
 
-def train(ready: Ready, mesh: Mesh) -> TrainState:
+def train(ready: Ready) -> TrainState:
     """Takes the steps from the last checkpoint, or the first, to train.steps; the final state."""
-    experiment, train_split, valid_split, workdir = ready
+    experiment, train_split, valid_split, mesh, workdir = ready
     config = experiment.config
-    total = config.train.steps
-    step_fn = data_parallel(
-        make_train_step(
-            experiment.flow,
-            experiment.optimizer,
-            n_bins=experiment.n_bins,
-            conditional=experiment.conditional,
-            average_decay=config.train.average_decay,
-        ),
-        mesh,
+    total, per_call = config.train.steps, config.train.steps_per_call
+    train_step = make_train_step(
+        experiment.flow,
+        experiment.optimizer,
+        n_bins=experiment.n_bins,
+        conditional=experiment.conditional,
+        average_decay=config.train.average_decay,
+        accumulate=config.train.accumulate,
     )
+    driver = make_driver(config.parallel.driver, train_step, mesh)
+    writes = jax.process_index() == 0
     with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
-        if checkpoints.latest_step is None:
-            state = initial_state(experiment, train_split)
-        else:
-            state = checkpoints.restore(checkpoints.latest_step, abstract_state(experiment))
-        start = int(state.step)
-        state = replicate(state, mesh)
+        state = _first_state(experiment, train_split, checkpoints, mesh)
+        start = step = int(state.step)
+        state = driver.put_state(state)
         with (
-            MetricsLog(workdir, from_step=start) as log,
-            Progress(total, start=start) as progress,
+            MetricsLog(workdir, from_step=start) if writes else Silent() as log,
+            Progress(total, start=start) if writes else Silent() as progress,
         ):
             verb = "goes on from" if start else "starts at"
             progress.say(
@@ -127,9 +128,12 @@ def train(ready: Ready, mesh: Mesh) -> TrainState:
                 f"{len(train_split.images):,} images, {mesh.size} devices"
             )
             meter = _Meter(config.train.batch_size)
-            for step in range(start + 1, total + 1):
-                batch = batch_at(experiment, train_split, step - 1)
-                state, metrics = step_fn(state, shard_batch(batch, mesh))
+            while step < total:
+                # A run that went on from between two calls comes to their rhythm by a shorter one.
+                ahead = range(step, step + per_call - step % per_call)
+                batches = [batch_at(experiment, train_split, i) for i in ahead]
+                state, metrics = driver.steps(state, driver.put_batches(batches))
+                step = ahead.stop
                 evaluates = step % config.train.eval_every == 0 or step == total
                 if step % config.train.log_every == 0 or evaluates:
                     values = _finite(metrics, step)  # so that nothing else is ever saved
@@ -139,14 +143,29 @@ def train(ready: Ready, mesh: Mesh) -> TrainState:
                     log.scalars(step, **values)
                     progress.update(step, values["bits_per_dim"], rate)
                 if evaluates:
-                    valid = _valid_bits_per_dim(experiment, state, valid_split, mesh)
+                    state = put_state(state, mesh)  # what pmap gives is not what Orbax saves
+                    weights = to_this_process(params_of(state, config.eval.weights), mesh)
+                    valid = _valid_bits_per_dim(experiment, weights, valid_split, mesh)
                     checkpoints.save(state, valid)
                     log.scalars(step, valid_bits_per_dim=valid)
-                    weights = params_of(state, config.eval.weights)
-                    log.image(step, "samples", sample_grid(experiment, weights))
+                    if writes:
+                        log.image(step, "samples", sample_grid(experiment, weights))
                     progress.say(f"step {step:>6}/{total}  valid {valid:.4f} bits/dim")
                     meter.restart(step)
+                if reached_preemption_sync_point(step):  # the same step in all processes
+                    if not evaluates:
+                        checkpoints.save(put_state(state, mesh), None)
+                    raise PreemptedError(f"stopped at step {step}, which is saved; run again to go on")
     return state
+
+
+def _first_state(
+    experiment: Experiment, train_split: Split, checkpoints: Checkpoints, mesh: Mesh
+) -> TrainState:
+    if checkpoints.latest_step is None:
+        return initial_state(experiment, train_split)
+    like, shardings = abstract_state(experiment), functools.partial(fsdp_shardings, mesh=mesh)
+    return checkpoints.restore(checkpoints.latest_step, like, shardings)
 
 
 def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
@@ -161,12 +180,12 @@ def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
     return values
 
 
-def _valid_bits_per_dim(experiment: Experiment, state: TrainState, split: Split, mesh: Mesh) -> float:
+def _valid_bits_per_dim(experiment: Experiment, params: Params, split: Split, mesh: Mesh) -> float:
     """With one draw of the noise, the same at every evaluation, so that steps can be compared."""
     config = experiment.config
     return likelihood(
         experiment.flow,
-        params_of(state, config.eval.weights),
+        params,
         split,
         jax.random.key(config.seed),
         n_bins=experiment.n_bins,

@@ -103,3 +103,18 @@ class Progress:
     def say(self, line: str) -> None:
         """Prints a line, above the bar where there is one."""
         print(line, flush=True) if self._bar is None else self._bar.console.print(line)
+
+
+class Silent:
+    """In place of a MetricsLog or a Progress, on every process but the first."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def _ignore(self, *_: Any, **__: Any) -> None:
+        pass
+
+    scalars = image = update = say = _ignore

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from flowjax_glow.base import Params, PRNGKey
-from flowjax_glow.combine import merge_trainable, split_trainable
+from flowjax_glow.base import Params, PRNGKey, merge_trainable, split_trainable
 
 
 class TrainState(NamedTuple):

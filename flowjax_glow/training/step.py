@@ -1,20 +1,36 @@
-"""One training step, pure and per device; the drivers in training.sharding run it on many."""
+"""One training step in two pure parts, gradients and update; drivers.py runs it on many devices."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from flowjax_glow.base import Batch, Params, PRNGKey
-from flowjax_glow.combine import merge_trainable, split_trainable
+from flowjax_glow.base import Batch, Params, PRNGKey, merge_trainable, split_trainable
 from flowjax_glow.flow import Flow, log_prob
 from flowjax_glow.likelihood import bits_per_dim, dequantize
 from flowjax_glow.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
+
+
+class TrainStep(NamedTuple):
+    """Two pure functions, neither of which communicates.
+
+    gradients(params, key, batch, device=0) -> (loss, grads)
+    update(state, loss, grads) -> (state, metrics)
+
+    gradients sees one device's share of the batch, {"image": integers (share,
+    *event_shape) in [0, n_bins), "label": (share,)}, and returns means over it; the share of device d
+    begins at example d * share of the global batch. update wants the mean over the global batch. grads
+    has the structure of the trained params. metrics: "bits_per_dim", the loss, and "grad_norm" before
+    clipping.
+    """
+
+    gradients: Callable[..., tuple[Array, Params]]
+    update: Callable[[TrainState, Array, Params], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -24,13 +40,21 @@ def make_train_step(
     n_bins: int,
     conditional: bool = False,
     average_decay: float = 0.999,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Builds `train_step(state, batch, axis_name=None) -> (state, metrics)`.
+    accumulate: int = 1,
+) -> TrainStep:
+    """The step of a flow: bits per dimension of dequantized images, down by an optimizer.
 
-    batch: {"image": integers (batch, *event_shape) in [0, n_bins), "label": (batch,)}; under an axis
-    name the shard of this device, and the loss is then the mean over the global batch. The noise of an
-    image depends on the step and its place in the global batch, not on the device. metrics:
-    "bits_per_dim" of the batch, and "grad_norm" before clipping.
+    The noise of an image depends on the key and its place in the global batch, not on the device; a
+    dropout mask depends on the device and the microbatch too.
+
+    Args:
+      flow: gives log_prob.
+      optimizer: of the trained leaves.
+      n_bins: levels of a pixel.
+      conditional: whether the flow is told the labels.
+      average_decay: of the moving average of the trained params.
+      accumulate: microbatches that a device takes one after the other; each holds 1 / accumulate of
+        the activations. The same gradients.
     """
 
     def loss(trained: Params, constants: Params, x: Array, cond: Batch | None, key: PRNGKey):
@@ -38,23 +62,36 @@ def make_train_step(
         lp = log_prob(flow, params, x, cond, key)
         return jnp.mean(bits_per_dim(lp, flow.event_shape, n_bins=n_bins))
 
-    def train_step(
-        state: TrainState, batch: dict[str, Any], axis_name: str | None = None
-    ) -> tuple[TrainState, Metrics]:
-        noise_key, net_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        device = 0 if axis_name is None else jax.lax.axis_index(axis_name)
-        local = batch["image"].shape[0]
-        x = dequantize(
-            noise_key, batch["image"], n_bins=n_bins, index=device * local + jnp.arange(local)
-        )
-        cond = batch["label"] if conditional else None
-        trained, constants = split_trainable(state.params)
-        value, grads = jax.value_and_grad(loss)(
-            trained, constants, x, cond, jax.random.fold_in(net_key, device)
-        )
-        if axis_name is not None:
-            value, grads = jax.lax.pmean((value, grads), axis_name)
+    def gradients(
+        params: Params, key: PRNGKey, batch: dict[str, Any], device: int | Array = 0
+    ) -> tuple[Array, Params]:
+        noise_key, net_key = jax.random.split(key)
+        net_key = jax.random.fold_in(net_key, device)
+        share = batch["image"].shape[0]
+        trained, constants = split_trainable(params)
 
+        def of_microbatch(images, labels, index, key):
+            x = dequantize(noise_key, images, n_bins=n_bins, index=index)
+            cond = labels if conditional else None
+            return jax.value_and_grad(loss)(trained, constants, x, cond, key)
+
+        index = device * share + jnp.arange(share)
+        if accumulate == 1:
+            return of_microbatch(batch["image"], batch["label"], index, net_key)
+
+        def add(total, microbatch):
+            (images, labels, index), i = microbatch
+            result = of_microbatch(images, labels, index, jax.random.fold_in(net_key, i))
+            return jax.tree.map(jnp.add, total, result), None
+
+        examples = (batch["image"], batch["label"], index)
+        microbatches = jax.tree.map(lambda a: _microbatches(a, accumulate), examples)
+        zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), trained))
+        total, _ = jax.lax.scan(add, zero, (microbatches, jnp.arange(accumulate)))
+        return jax.tree.map(lambda a: a / accumulate, total)
+
+    def update(state: TrainState, value: Array, grads: Params) -> tuple[TrainState, Metrics]:
+        trained, constants = split_trainable(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         trained = optax.apply_updates(trained, updates)
         average = _moving_average(state.average, trained, state.step, average_decay)
@@ -62,7 +99,12 @@ def make_train_step(
         params = merge_trainable(trained, constants)
         return TrainState(state.step + 1, params, opt_state, average, state.key), metrics
 
-    return train_step
+    return TrainStep(gradients, update)
+
+
+def _microbatches(examples: Array, count: int) -> Array:
+    # Example i goes to microbatch i % count, so that each device of a sharded batch has of every one.
+    return examples.reshape(-1, count, *examples.shape[1:]).swapaxes(0, 1)
 
 
 def _moving_average(average: Params, trained: Params, step: Array, decay: float) -> Params:
