@@ -5,11 +5,12 @@ python -m experiments.evaluate --workdir=runs/glow_digits [--split=valid --draws
 
 from pathlib import Path
 
+import jax
 from absl import app, flags
 
 from experiments.command import one_line, start
 from flowjax_glow.report.record import print_record, write_record
-from flowjax_glow.sharding import make_mesh, use_cpu_cores
+from flowjax_glow.sharding import join_processes, make_mesh, use_cpu_cores
 from flowjax_glow.training.experiment import load_trained
 from flowjax_glow.training.outcome import evaluate_trained
 
@@ -21,6 +22,7 @@ DRAWS = flags.DEFINE_integer(
 WEIGHTS = flags.DEFINE_enum("weights", None, ["average", "raw"], "The config's by default.")
 SEED = flags.DEFINE_integer("seed", None, "Of the noise; the config's by default.")
 OUT = flags.DEFINE_string("out", None, "The record's file; WORKDIR/evaluation.json by default.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Whether this is one of several processes.")
 
 
 def main(argv: list[str]) -> None:
@@ -28,6 +30,8 @@ def main(argv: list[str]) -> None:
     del argv
     use_cpu_cores()
     with one_line(ValueError, FileNotFoundError):
+        if DISTRIBUTED.value:
+            join_processes()
         trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
     record = evaluate_trained(
         trained,
@@ -37,8 +41,9 @@ def main(argv: list[str]) -> None:
         seed=SEED.value,
         mesh=make_mesh(),
     )
-    write_record(OUT.value or Path(WORKDIR.value) / "evaluation.json", record)
-    print_record(record)
+    if jax.process_index() == 0:
+        write_record(OUT.value or Path(WORKDIR.value) / "evaluation.json", record)
+        print_record(record)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,16 @@ def get_config() -> Config:
     config.train.steps = 10_000
     config.train.batch_size = 64  # global
     config.train.init_examples = 256  # images for the data-dependent initialisation
+    config.train.accumulate = 1  # microbatches a step, one after the other on each device
+    config.train.steps_per_call = 1  # steps in one device call; spares small models its overhead
     config.train.average_decay = 0.999
     config.train.log_every = 50
     config.train.eval_every = 500
+
+    config.parallel = ConfigDict()
+    config.parallel.driver = "shard_map"  # or "pmap", "jit"
+    config.parallel.fsdp = 1  # devices that share one copy of params, optimizer state and average
+    config.parallel.distributed = False  # whether this is one of several processes; experiments/launch
 
     config.eval = ConfigDict()
     config.eval.weights = "average"  # or "raw"
@@ -71,6 +78,7 @@ def finish(config: Config, mode: str) -> Config:
         config.model.depth, config.model.width = 2, 8
         config.train.steps, config.train.batch_size, config.train.init_examples = 4, 8, 16
         config.train.log_every, config.train.eval_every = 1, 2
+        config.train.steps_per_call = 1
         config.optimizer.warmup_steps = 1
         config.eval.draws, config.eval.samples, config.eval.batch_size = 2, 32, 128
     return config

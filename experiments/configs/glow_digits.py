@@ -26,4 +26,5 @@ def get_config(mode: str = ""):
     config.train.steps = 3_500
     config.train.batch_size = 64
     config.train.eval_every = 250
+    config.train.steps_per_call = 25  # 17.6 ms a step, and 20.7 one by one, on two CPU cores
     return default.finish(config, mode)
