@@ -1,17 +1,21 @@
 """Bijectors made of bijectors: chain, invert, repeat, factor_out."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from flowjax_glow.base import (
     Batch,
     Bijector,
     PRNGKey,
     inverse_and_vjp,
+    is_trainable,
     split_channels,
     split_trainable,
 )
@@ -203,17 +207,40 @@ def _constant_memory(loop, tolerance):
                 "with memory='constant' the block must close over no traced value, for that would get "
                 "no gradient; hand it over as cond, or use memory='stored'"
             )
-        try:
-            return run(params, x, cond, key)
-        except TypeError as error:
-            if "forward-mode" not in str(error):
-                raise
-            raise TypeError(
-                "memory='constant' has no forward-mode derivative (jvp, jacfwd); use memory='stored', "
-                "which takes the same params"
-            ) from error
+        marked = jax.tree.map(
+            lambda value: _marked.bind(value) if is_trainable(value) else value, (params, x, cond)
+        )
+        return run(*marked, key)
 
     return guarded
+
+
+def _refuse(*_, **__):
+    raise TypeError(
+        "memory='constant' has no forward-mode derivative (jvp, jacfwd); use memory='stored', which "
+        "takes the same params"
+    )
+
+
+def _identity_primitive(name: str, evaluate: Callable[..., Any]) -> Primitive:
+    primitive = Primitive(name)
+    primitive.def_impl(evaluate)
+    primitive.def_abstract_eval(lambda value: value)
+    mlir.register_lowering(primitive, mlir.lower_fun(evaluate, multiple_results=False))
+    return primitive
+
+
+# custom_vjp refuses forward mode too, but cannot say what to do instead. So its arguments are marked:
+# the tangent of a marked value may be transposed, which is reverse mode, and not evaluated.
+_marked = _identity_primitive("reverse_mode_only", lambda value: value)
+_tangent = _identity_primitive("tangent_of_reverse_mode_only", _refuse)
+ad.primitive_jvps[_marked] = lambda values, tangents: (
+    values[0],  # unmarked: what differentiates the gradient may do so in any mode
+    tangents[0] if isinstance(tangents[0], ad.Zero) else _tangent.bind(*tangents),
+)
+ad.deflinear(_tangent, lambda bar: [bar])
+batching.primitive_batchers[_marked] = lambda args, axes: (_marked.bind(*args), axes[0])
+batching.primitive_batchers[_tangent] = _refuse
 
 
 def _rebuild_error(rebuilt, x):

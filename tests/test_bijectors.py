@@ -19,7 +19,7 @@ def _log_abs_det(fn, value, cond):
         def flattened(v):
             return flat(fn(jax.tree.map(lambda a: a[None], v), None if c is None else c[None]))[0]
 
-        jacobian = jax.jacfwd(flattened)(v)
+        jacobian = jax.jacrev(flattened)(v)
         rows = flattened(v).size
         return flat(jax.tree.map(lambda j: j.reshape(rows, -1), jacobian))
 

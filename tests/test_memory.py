@@ -168,6 +168,20 @@ def per_example(memory):
     return jax.vmap(jax.grad(lambda x: loss(bijector, params, x[None])))(X)
 
 
+def of_vmap(memory):
+    bijector, params = made(memory)
+    return jax.grad(lambda x: jnp.sum(jax.vmap(lambda x: loss(bijector, params, x[None]))(x)))(X)
+
+
+def of_scan(memory):
+    bijector, params = made(memory)
+    return jax.grad(
+        lambda x: jax.lax.scan(lambda c, _: (bijector.forward(params, c)[0], None), x, length=2)[
+            0
+        ].sum()
+    )(X)
+
+
 def of_checkpoint(memory):
     bijector, params = made(memory)
     return jax.grad(jax.checkpoint(lambda x: loss(bijector, params, x)))(X)
@@ -185,7 +199,9 @@ def forward_over_reverse(memory):
     return jax.jvp(gradient, (X,), (jnp.cos(X),))[1]
 
 
-@pytest.mark.parametrize("way", [per_example, of_checkpoint, of_grad, forward_over_reverse])
+@pytest.mark.parametrize(
+    "way", [per_example, of_vmap, of_scan, of_checkpoint, of_grad, forward_over_reverse]
+)
 def test_under_transformations(way):
     assert_close(
         jax.jit(way, static_argnums=0)("constant"), jax.jit(way, static_argnums=0)("stored"), 2e-5
@@ -298,10 +314,32 @@ def test_a_closed_over_tracer_is_an_error(jit):
         jit(jax.grad(closed_over))(2.0)
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda f: f])
-def test_forward_mode_is_an_error_that_says_what_to_do(jit):
+def jacobian(f, x):
+    return jax.jacfwd(f)(x)
+
+
+def jacobian_of_jit(f, x):
+    return jax.jacfwd(jax.jit(f))(x)
+
+
+def jit_of_jvp(f, x):
+    return jax.jit(lambda x: jax.jvp(f, (x,), (x,))[1])(x)
+
+
+def vmap_of_jvp(f, x):
+    return jax.vmap(lambda x: jax.jvp(f, (x[None],), (x[None],))[1])(x)
+
+
+@pytest.mark.parametrize("way", [jacobian, jacobian_of_jit, jit_of_jvp, vmap_of_jvp])
+def test_forward_mode_is_an_error_that_says_what_to_do(way):
     bijector, params = made("constant")
     with pytest.raises(TypeError, match=r"no forward-mode derivative.*memory='stored'"):
-        jit(jax.jacfwd(lambda x: bijector.forward(params, x)[0]))(X)
-    bijector, _ = made("stored")
-    assert jax.jit(jax.jacfwd(lambda s: bijector.forward(params, s * X)[1]))(1.0).shape == (8,)
+        way(lambda x: bijector.forward(params, x)[0], X)
+
+
+def test_forward_mode_of_stored():
+    bijector, params = made("stored")
+    slope = jax.jit(jax.jacfwd(lambda s: bijector.forward(params, s * X)[1]))(1.0)
+    eps = 1e-2
+    difference = [bijector.forward(params, (1 + e) * X)[1] for e in (-eps, eps)]
+    np.testing.assert_allclose(slope, (difference[1] - difference[0]) / (2 * eps), rtol=0.02, atol=0.02)

@@ -213,6 +213,7 @@ def test_a_workdir_of_another_config_is_refused_with_what_differs(data_dir, tmp_
     loop.set_up(tiny(data_dir, steps=8), str(tmp_path / "run"))  # a longer run of the same
     devices = tiny(data_dir, accumulate=2)
     devices.parallel.update(driver="jit", fsdp=2)
+    devices.model.memory = "constant"
     loop.set_up(devices, str(tmp_path / "run"))
     other = tiny(data_dir)
     other.model.width = 5

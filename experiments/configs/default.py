@@ -35,7 +35,7 @@ def get_config() -> Config:
     config.model.num_classes = placeholder(int)  # conditions the top prior on the label
     config.model.dropout = 0.0
     config.model.dtype = placeholder(str)  # of the conditioners: "bfloat16"; None for float32
-    config.model.memory = "stored"
+    config.model.memory = "stored"  # or "recompute", or "constant": activations rebuilt, not kept
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 Config = Any
 
 # What may differ between the config a run was begun with and the one it goes on with: how long, how
-# often it reports, on what devices, and how it is evaluated.
+# often it reports, on what devices, in how much memory, and how it is evaluated.
 _MAY_CHANGE = (
     "train.steps",
     "train.log_every",
@@ -20,6 +20,7 @@ _MAY_CHANGE = (
     "train.accumulate",
     "train.steps_per_call",
     "parallel.",
+    "model.memory",
     "eval.",
     "data.data_dir",
     "data.download",

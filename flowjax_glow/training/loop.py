@@ -175,7 +175,9 @@ def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
         raise NonFiniteError(
             f"at or before step {step} {', '.join(f'{k} became {v}' for k, v in bad.items())}; "
             "the last checkpoint is good: go on from it with a lower optimizer.learning_rate, a "
-            "longer optimizer.warmup_steps or a lower optimizer.clip_norm, in a new workdir"
+            "longer optimizer.warmup_steps or a lower optimizer.clip_norm, in a new workdir. With "
+            "model.memory = constant it may be the inverse that no longer holds: the same workdir goes "
+            "on with model.memory = stored"
         )
     return values
 
