@@ -2,7 +2,8 @@
 #   make demo    train Glow on scikit-learn's digits and show its exact bits per dimension
 #   make test    the whole suite
 #   make lint    ruff, ruff format, pyright
-#   make bench   the benchmarks, as tables
+#   make bench   the benchmarks, as tables, against peers in environments of their own (make bench-env);
+#                make bench-glow_speed, bench-growth, bench-moons, bench-peak, bench-scaling: one of them
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
@@ -10,7 +11,7 @@ RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 DEMO   ?= runs/glow_digits
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench bench-env clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -34,8 +35,19 @@ format: $(READY)
 	$(RUN) -m ruff check --fix
 	$(RUN) -m ruff format
 
-bench: $(READY)
-	$(RUN) -m benchmarks.scan_vs_loop
+BENCHMARKS := glow_speed growth moons peak scaling
+
+bench: bench-scan_vs_loop bench-glow_speed_wide $(BENCHMARKS:%=bench-%)
+
+bench-env: $(READY)
+	$(RUN) -m benchmarks.harness
+
+bench-glow_speed_wide: bench-env
+	$(RUN) -m benchmarks.glow_speed --depth 32 --width 512 --compile-box 0 --out glow_speed_wide \
+		--peers flowjax_glow normflows nflows FrEIA  # unrolled in JAX, K=32 compiles for too long
+
+bench-%: bench-env  # bench-glow_speed and so on
+	$(RUN) -m benchmarks.$*
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

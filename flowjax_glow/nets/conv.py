@@ -17,16 +17,30 @@ Image = Float[Array, "batch height width channels"]
 Features = Float[Array, "batch height width features"]
 
 
-def conv3x3(x: Image, kernel: Float[Array, "3 3 channels features"]) -> Features:
+def conv3x3(
+    x: Image,
+    kernel: Float[Array, "3 3 channels features"],
+    edge: Float[Array, "3 3 features"] | None = None,
+) -> Features:
     """3x3 convolution (cross-correlation) with stride 1 and zero padding.
 
-    x (batch, height, width, channels) -> (batch, height, width, features).
+    x (batch, height, width, channels) -> (batch, height, width, features). edge: the weights of one
+    more channel, which is 1 on the padding and 0 inside.
     """
     c, features = kernel.shape[2:]
+    weights = kernel.reshape(TAPS * c, features)
     if c <= features:
-        return matmul(_shifts(x), kernel.reshape(TAPS * c, features))
+        if edge is None:
+            return matmul(_shifts(x), weights)
+        # As columns of the product: a bias for each position would have its gradient summed over the
+        # batch, which XLA does on a CPU in as long a time as two of the products take.
+        columns = jnp.concatenate([_shifts(x), jnp.broadcast_to(_edges(x), (*x.shape[:3], TAPS))], -1)
+        return matmul(columns, jnp.concatenate([weights, edge.reshape(TAPS, features)]))
     taps = matmul(x, kernel.transpose(2, 0, 1, 3).reshape(c, TAPS * features))
-    return _add_shifted(taps)
+    y = _add_shifted(taps)
+    if edge is None:
+        return y
+    return y + jnp.broadcast_to(matmul(_edges(x), edge.reshape(TAPS, features)), y.shape)
 
 
 def matmul(x: Float[Array, "*batch c"], w: Float[Array, "c f"]) -> Float[Array, "*batch f"]:
@@ -50,14 +64,10 @@ def _add_shifted(taps: Array) -> Array:
     return functools.reduce(jnp.add, shifted)
 
 
-def edge_map(
-    edge: Float[Array, "3 3 features"], height: int, width: int
-) -> Float[Array, "1 height width features"]:
-    """What a channel that is 1 on the zero padding and 0 inside adds to a 3x3 convolution.
-
-    It is the same for every image: the nine weights a feature become a bias for each position, which
-    differs from zero along the border alone.
-    """
-    outside = jnp.pad(jnp.zeros((height, width), edge.dtype), 1, constant_values=1)
-    shifts = [outside[i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    return matmul(jnp.stack(shifts, axis=-1)[None], edge.reshape(TAPS, -1))
+def _edges(x: Image) -> Float[Array, "1 height width taps"]:
+    """Which taps of each position lie on the padding; the same for every image."""
+    outside = jnp.pad(
+        jnp.zeros((1, *x.shape[1:3], 1), x.dtype), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1
+    )
+    _, h, w, _ = x.shape
+    return jnp.concatenate([outside[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], -1)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from flowjax_glow.base import Batch, per_channel
 from flowjax_glow.bijectors.actnorm import LOG_SCALE_FACTOR, actnorm
-from flowjax_glow.nets.conv import Features, Image, conv3x3, edge_map, matmul
+from flowjax_glow.nets.conv import Features, Image, conv3x3, matmul
 
 
 class ScaledConv(nn.Module):
@@ -59,14 +59,15 @@ class ScaledConv(nn.Module):
 
 
 def _conv(x, kernel, edge=None, bias=None, scale=None):
-    shift = jnp.zeros(kernel.shape[-1:], kernel.dtype) if bias is None else bias
-    shift = per_channel(shift, x)
-    if edge is not None:
-        shift = shift + edge_map(edge, *x.shape[1:3])
     if scale is not None:
-        kernel, shift = kernel * per_channel(scale, kernel), shift * per_channel(scale, x)
-    y = (conv3x3 if kernel.ndim == 4 else matmul)(x, kernel.astype(x.dtype))
-    return y + jnp.broadcast_to(shift.astype(x.dtype), y.shape)
+        kernel = kernel * per_channel(scale, kernel)
+        edge = None if edge is None else edge * per_channel(scale, edge)
+        bias = bias * scale
+    if kernel.ndim == 4:
+        y = conv3x3(x, kernel.astype(x.dtype), None if edge is None else edge.astype(x.dtype))
+    else:
+        y = matmul(x, kernel.astype(x.dtype))
+    return y if bias is None else y + per_channel(bias.astype(x.dtype), y)
 
 
 class ConvNet(nn.Module):

@@ -1,5 +1,6 @@
 """train_and_evaluate: from a config to a folder with checkpoints, metrics, pictures and a number."""
 
+import collections
 import functools
 import math
 import time
@@ -33,6 +34,10 @@ from flowjax_glow.training.metrics import MetricsLog, Progress, Silent
 from flowjax_glow.training.outcome import evaluate_trained, sample_grid, write_pictures
 from flowjax_glow.training.state import TrainState
 from flowjax_glow.training.step import make_train_step
+
+# Enough to keep the devices busy while the next batch is made. XLA on a CPU can wait for ever in an
+# all-reduce where more than 32 are.
+CALLS_UNDER_WAY = 8
 
 
 class NonFiniteError(RuntimeError):
@@ -128,11 +133,15 @@ def train(ready: Ready) -> TrainState:
                 f"{len(train_split.images):,} images, {mesh.size} devices"
             )
             meter = _Meter(config.train.batch_size)
+            under_way: collections.deque[Any] = collections.deque()
             while step < total:
                 # A run that went on from between two calls comes to their rhythm by a shorter one.
                 ahead = range(step, step + per_call - step % per_call)
                 batches = [batch_at(experiment, train_split, i) for i in ahead]
                 state, metrics = driver.steps(state, driver.put_batches(batches))
+                under_way.append(metrics)
+                if len(under_way) > CALLS_UNDER_WAY:
+                    jax.block_until_ready(under_way.popleft())
                 step = ahead.stop
                 evaluates = step % config.train.eval_every == 0 or step == total
                 if step % config.train.log_every == 0 or evaluates:
