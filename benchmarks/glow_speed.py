@@ -50,13 +50,15 @@ def main() -> None:
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
+    modes = ["stored", "recompute", "constant"]
+    parser.add_argument("--memory", default="constant", choices=modes, help="of ours")
     harness.common_arguments(parser, peers=list(harness.PEERS), rounds=10)
     args = parser.parse_args()
     harness.alone()
 
     options = {name: getattr(args, name) for name in sizes}
     options |= {"model": "glow", "threads": args.threads, "learning_rate": args.learning_rate}
-    options |= {"compile": args.compile_box > 0}
+    options |= {"compile": args.compile_box > 0, "memory": args.memory}
     workers, failures = harness.start(args.peers, options, timeout=args.timeout)
     try:
         records = harness.prepare(workers, list(TASKS), box=args.compile_box)

@@ -55,7 +55,9 @@ def build(options: dict[str, Any]) -> Worker:
     jax_worker.use_devices(options)
     if options["model"] == "glow":
         flow = glow(options)
-        notes = "the released code's net: actnorm in the hidden layers, edge bias, learned priors"
+        notes = (
+            f"memory {options.get('memory', 'stored')}; the released net: actnorm, edge bias, priors"
+        )
         return jax_worker.glow_worker(
             lambda x: as_model(flow, fg.init(flow, jax.random.key(0), x)), options, ("flax",), notes
         )
