@@ -50,8 +50,10 @@ class System(NamedTuple):
     between: float
 
 
-# Published by the vendors. TPU: cloud.google.com/tpu/docs/{v4,v5e,v5p}: "interchip interconnect BW"
-# 2,400, 1,600 and 4,800 Gb/s a chip over 6, 4 and 6 links of a torus; a ring in both directions uses 2
+# As the vendors publish them; v4's link, NVLink's figure and the peaks of v4 and H100 were not looked
+# up again when this was written.
+# TPU: cloud.google.com/tpu/docs/{v4,v5e,v5p}: "interchip interconnect BW" 2,400, 1,600
+# and 4,800 Gb/s a chip over 6, 4 and 6 links of a torus; a ring in both directions uses 2
 # of them. A pod has 4,096, 256 and 8,960 chips; between v5e pods "data center network bandwidth per
 # pod" 6.4 Tb/s. H100 SXM: nvidia.com/h100, NVLink 900 GB/s both ways together, 8 GPUs a node; one
 # ConnectX-7 a GPU, InfiniBand NDR 400 Gb/s each way (DGX H100 user guide).
