@@ -22,9 +22,12 @@ class Product(NamedTuple):
 
 
 def conv3x3(name: str, m: int, c: int, features: int, times: int) -> Product:
-    """A 3x3 convolution as nets.conv computes it: wide on the side that has fewer channels."""
+    """A 3x3 convolution as nets.conv computes it: wide on the side that has fewer channels.
+
+    Where that is the input, the edge's channel is one more.
+    """
     if c <= features:
-        return Product(name, m, 9 * c, features, times)
+        return Product(name, m, 9 * (c + 1), features, times)
     return Product(name, m, c, 9 * features, times)
 
 

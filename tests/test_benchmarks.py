@@ -32,7 +32,7 @@ def test_operations_are_those_that_xla_counts():
     ours = flops.total(flops.glow_products(**SIZES), training=False)
     theirs = _cost(partial(fg.log_prob, flow), params, x)
     # XLA also counts what is no matrix product (one in 20 here, fewer with width); no more than that.
-    assert 0.92 * theirs < ours < theirs
+    assert 0.95 * theirs < ours < theirs
 
 
 def test_a_product_is_counted_as_xla_counts_it():
