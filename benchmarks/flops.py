@@ -24,7 +24,7 @@ class Product(NamedTuple):
 def conv3x3(name: str, m: int, c: int, features: int, times: int) -> Product:
     """A 3x3 convolution as nets.conv computes it: wide on the side that has fewer channels.
 
-    Where that is the input, the edge's channel is one more.
+    Where that is the input, the channel of ones is one more.
     """
     if c <= features:
         return Product(name, m, 9 * (c + 1), features, times)

@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 
 import flowjax_glow as fg
-from flowjax_glow.nets import conv
-from flowjax_glow.nets.convnet import ConvNet
+from flowjax_glow.nets import convnet
 
 
 def unrolled(block: fg.Bijector, depth: int) -> fg.Bijector:
@@ -38,8 +37,10 @@ def unrolled(block: fg.Bijector, depth: int) -> fg.Bijector:
     return fg.Bijector(stacked.init, forward, stacked.inverse, stacked.prepare)
 
 
-def xla_conv3x3(x, kernel):
+def xla_conv3x3(x, kernel, ones):
     """XLA's convolution in place of nets.conv.conv3x3."""
+    x = jnp.concatenate([x, jnp.ones((*x.shape[:3], 1))], axis=-1)
+    kernel = jnp.concatenate([kernel, ones[:, :, None]], axis=2)
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -47,14 +48,14 @@ def xla_conv3x3(x, kernel):
 
 def level(combine, width: int, depth: int) -> fg.Bijector:
     """One level of a Glow: squeeze, then the steps."""
-    net = partial(ConvNet, width=width)
+    net = partial(convnet.ConvNet, width=width)
     step = fg.chain(fg.actnorm(), fg.invertible_conv(), fg.affine_coupling(net))
     return fg.chain(fg.squeeze(), combine(step, depth), fg.factor_out(fg.chain()))
 
 
 def compiled_gradient(combine, convolution, args):
     """(compiled function, its arguments, seconds to compile) for the gradient of a three-level Glow."""
-    conv.conv3x3 = convolution  # looked up by Conv when it is traced, which is in this function
+    convnet.conv3x3 = convolution  # looked up when the net is traced, which is in this function
     bijectors = [level(combine, args.width, args.depth) for _ in range(3)]
 
     def negative_log_prob(params, x):
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="XLA's convolution too; takes minutes")
     args = parser.parse_args()
 
-    ours = conv.conv3x3
+    ours = convnet.conv3x3
     variants = {"loop": (unrolled, ours), "scan": (fg.repeat, ours)}
     if args.all:
         variants |= {

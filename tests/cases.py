@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {
     "factor_out": Case(fg.factor_out(fg.factor_out(fg.actnorm())), image),
     "glow": _glow(),
     "glow, plu, additive": _glow(permutation="plu", coupling="additive"),
-    "glow, shuffle, three levels": _glow(permutation="shuffle", levels=3),
+    "glow, shuffle, three levels": _glow((16, 8, 3), permutation="shuffle", levels=3),
     "glow, reverse, grey, classes": _glow((8, 4, 1), permutation="reverse", num_classes=5),
     "glow, bare": _glow(learn_top=False, edge_bias=False, levels=1),
 }

@@ -31,17 +31,24 @@ def _xla_conv(x, kernel, padding="SAME"):
     )
 
 
+def _xla_conv_with_ones(x, kernel, ones):
+    x = jnp.concatenate([x, jnp.ones((*x.shape[:3], 1))], axis=-1)
+    return _xla_conv(x, jnp.concatenate([kernel, ones[:, :, None]], axis=2))
+
+
 @pytest.mark.parametrize(("channels", "features"), [(2, 5), (5, 2), (3, 3)])
 @pytest.mark.parametrize("size", [(1, 1), (4, 6)])
-def test_conv3x3_is_xlas_convolution_with_its_gradients(channels, features, size):
-    x, kernel = _normal(2, *size, channels), _normal(3, 3, channels, features)
+@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+def test_conv3x3_is_xlas_convolution_with_its_gradients(channels, features, size, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # affine has a form for each
+    arguments = _normal(2, *size, channels), _normal(3, 3, channels, features), _normal(3, 3, features)
     weights = _normal(2, *size, features)
-    for fn in (conv3x3, _xla_conv):
-        assert fn(x, kernel).shape == (2, *size, features)
-    np.testing.assert_allclose(conv3x3(x, kernel), _xla_conv(x, kernel), rtol=1e-5, atol=1e-5)
+    y = conv3x3(*arguments)
+    assert y.shape == (2, *size, features)
+    np.testing.assert_allclose(y, _xla_conv_with_ones(*arguments), rtol=1e-5, atol=1e-5)
     ours, xlas = (
-        jax.grad(lambda x, k, fn=fn: jnp.sum(weights * fn(x, k)), argnums=(0, 1))(x, kernel)
-        for fn in (conv3x3, _xla_conv)
+        jax.grad(lambda *a, fn=fn: jnp.sum(weights * fn(*a)), argnums=(0, 1, 2))(*arguments)
+        for fn in (conv3x3, _xla_conv_with_ones)
     )
     for a, b in zip(ours, xlas, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)

@@ -2,10 +2,11 @@
 
 z1 = x1, z2 = (x2 + shift(x1)) * exp(log_scale(x1)), logdet = sum(log_scale).  Dinh et al. 2017
 (RealNVP), section 3.1, arXiv:1605.08803, in the order of Glow's released code: the shift comes first,
-shift and scale alternate in the network's output channels, and scale = sigmoid(h + 2).
+and scale = sigmoid(h + 2). Of the network's output channels the first half is the shift, the second h.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,22 @@ from flowjax_glow.base import Bijector, sum_event
 from flowjax_glow.bijectors.conditioner import MakeNet
 from flowjax_glow.bijectors.coupling import coupling
 
-# From the network's output h to the logarithm of the scale.
-_LOG_SCALES: dict[str, Callable[[Array], Array]] = {
-    "sigmoid": lambda h: jax.nn.log_sigmoid(h + 2.0),
-    "exp": lambda h: h,
+
+class _Scale(NamedTuple):
+    """A positive scale as a function of the network's output, and what is wanted of it."""
+
+    scale: Callable[[Array], Array]
+    reciprocal: Callable[[Array], Array]
+    log_scale: Callable[[Array], Array]
+
+
+_SCALES = {
+    "sigmoid": _Scale(
+        scale=lambda h: jax.nn.sigmoid(h + 2.0),
+        reciprocal=lambda h: 1.0 + jnp.exp(-h - 2.0),
+        log_scale=lambda h: jax.nn.log_sigmoid(h + 2.0),
+    ),
+    "exp": _Scale(scale=jnp.exp, reciprocal=lambda h: jnp.exp(-h), log_scale=lambda h: h),
 }
 
 
@@ -37,18 +50,16 @@ def affine_coupling(make_net: MakeNet, *, scale: str = "sigmoid") -> Bijector:
     Raises:
       ValueError: for an unknown scale, or an odd number of channels.
     """
-    if scale not in _LOG_SCALES:
-        raise ValueError(f"scale must be one of {sorted(_LOG_SCALES)}; got {scale!r}")
-
-    def shift_and_log_scale(h):
-        return h[..., 0::2], _LOG_SCALES[scale](h[..., 1::2])
+    if scale not in _SCALES:
+        raise ValueError(f"scale must be one of {sorted(_SCALES)}; got {scale!r}")
+    of = _SCALES[scale]
 
     def forward(h, x):
-        shift, log_scale = shift_and_log_scale(h)
-        return (x + shift) * jnp.exp(log_scale), sum_event(log_scale)
+        shift, h = jnp.split(h, 2, axis=-1)
+        return (x + shift) * of.scale(h), sum_event(of.log_scale(h))
 
     def inverse(h, z):
-        shift, log_scale = shift_and_log_scale(h)
-        return z * jnp.exp(-log_scale) - shift, -sum_event(log_scale)
+        shift, h = jnp.split(h, 2, axis=-1)
+        return z * of.reciprocal(h) - shift, -sum_event(of.log_scale(h))
 
     return coupling(make_net, 2, forward, inverse)

@@ -7,7 +7,7 @@ model stays standard normal. Glow's learned top prior (`prior` in the released m
 
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector, sum_event
+from flowjax_glow.base import Bijector, split_channels, sum_event
 from flowjax_glow.bijectors.conditioner import MakeNet, apply_net, init_net
 
 
@@ -15,8 +15,8 @@ def learned_prior(make_net: MakeNet) -> Bijector:
     """Element-wise affine bijector on (batch, ..., channels) that does not look at x.
 
     make_net(2 * channels) reads zeros, (1, ..., 2 * channels), and cond, such as class labels: a prior
-    for each class. It returns shift and log_scale in alternating channels, (1 or batch, ...,
-    2 * channels). params: those of the network. logdet: the sum of log_scale over the event, nats.
+    for each class. It returns the shifts and then the log_scales, (1 or batch, ..., 2 * channels).
+    params: those of the network. logdet: the sum of log_scale over the event, nats.
     """
 
     def nothing(x):
@@ -25,7 +25,7 @@ def learned_prior(make_net: MakeNet) -> Bijector:
     def shift_and_log_scale(params, x, cond, key):
         h = apply_net(make_net(2 * x.shape[-1]), params, nothing(x), cond, key)
         h = jnp.broadcast_to(h, (x.shape[0], *h.shape[1:]))
-        return h[..., 0::2], h[..., 1::2]
+        return split_channels(h)
 
     def init(key, x, cond=None):
         return init_net(make_net(2 * x.shape[-1]), key, nothing(x), cond)

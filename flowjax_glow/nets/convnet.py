@@ -12,14 +12,14 @@ from jaxtyping import Array, Float, Int
 
 from flowjax_glow.base import Batch, per_channel
 from flowjax_glow.bijectors.actnorm import LOG_SCALE_FACTOR, actnorm
-from flowjax_glow.nets.conv import Features, Image, conv3x3, matmul
+from flowjax_glow.nets.conv import Features, Image, affine, conv3x3
 
 
 class ScaledConv(nn.Module):
     """(conv(x) + bias) * exp(3 log_scale): the one kind of layer that Glow's nets are made of.
 
-    (batch, ..., channels) -> (batch, ..., features). The scale goes into the weights and the bias,
-    which are small, and not over the output, which is not: the same function, less memory traffic.
+    (batch, ..., channels) -> (batch, ..., features). Where the output is wide the scale goes into the
+    weights and the bias, which are small: the same function, less memory traffic.
 
     Attributes:
       features: number of output channels. kernel_size: 1 or 3; 3 wants images.
@@ -59,15 +59,23 @@ class ScaledConv(nn.Module):
 
 
 def _conv(x, kernel, edge=None, bias=None, scale=None):
-    if scale is not None:
-        kernel = kernel * per_channel(scale, kernel)
-        edge = None if edge is None else edge * per_channel(scale, edge)
+    features, dtype = kernel.shape[-1], x.dtype
+    bias = jnp.zeros((features,), kernel.dtype) if bias is None else bias
+    edge = jnp.zeros((3, 3, features), kernel.dtype) if edge is None else edge
+    narrows = kernel.ndim == 4 and features < kernel.shape[-2]
+    if scale is not None and not narrows:
+        kernel, edge = kernel * per_channel(scale, kernel), edge * per_channel(scale, edge)
         bias = bias * scale
-    if kernel.ndim == 4:
-        y = conv3x3(x, kernel.astype(x.dtype), None if edge is None else edge.astype(x.dtype))
-    else:
-        y = matmul(x, kernel.astype(x.dtype))
-    return y if bias is None else y + per_channel(bias.astype(x.dtype), y)
+    if kernel.ndim == 2:
+        one = jnp.ones((1,) * x.ndim, dtype)
+        return affine(x, kernel.astype(dtype), one, bias[None].astype(dtype))
+    # What is 1 on the padding and 0 inside is 1 everywhere less what is 1 inside.
+    ones = (-edge).at[1, 1].add(bias + jnp.sum(edge, (0, 1)))
+    y = conv3x3(x, kernel.astype(dtype), ones.astype(dtype))
+    if scale is None or not narrows:
+        return y
+    # As a product, because XLA on a CPU would sum the nine shifts again for every use of an element.
+    return jnp.matmul(y, jnp.diag(scale).astype(dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 class ConvNet(nn.Module):
