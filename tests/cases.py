@@ -42,6 +42,7 @@ CASES: dict[str, Case] = {
     "additive_coupling, vector": Case(fg.additive_coupling(mlp), vector),
     "affine_coupling, sigmoid": Case(fg.affine_coupling(conv_net), image),
     "affine_coupling, exp": Case(fg.affine_coupling(conv_net, scale="exp"), image),
+    "affine_coupling, bounded": Case(fg.affine_coupling(mlp, scale="bounded"), vector),
     "affine_coupling, no edge": Case(fg.affine_coupling(partial(conv_net, edge_bias=False)), image),
     "affine_coupling, vector": Case(fg.affine_coupling(mlp), vector),
     "spline_coupling": Case(fg.spline_coupling(conv_net, bins=4, bound=1.5), image),

@@ -16,6 +16,9 @@ from flowjax_glow.base import Bijector, sum_event
 from flowjax_glow.bijectors.conditioner import MakeNet
 from flowjax_glow.bijectors.coupling import coupling
 
+# The largest |log_scale| of scale="bounded".
+BOUND = 2.0
+
 
 class _Scale(NamedTuple):
     """A positive scale as a function of the network's output, and what is wanted of it."""
@@ -25,11 +28,20 @@ class _Scale(NamedTuple):
     log_scale: Callable[[Array], Array]
 
 
+def _bounded(h):
+    return BOUND * jnp.tanh(h / BOUND)
+
+
 _SCALES = {
     "sigmoid": _Scale(
         scale=lambda h: jax.nn.sigmoid(h + 2.0),
         reciprocal=lambda h: 1.0 + jnp.exp(-h - 2.0),
         log_scale=lambda h: jax.nn.log_sigmoid(h + 2.0),
+    ),
+    "bounded": _Scale(
+        scale=lambda h: jnp.exp(_bounded(h)),
+        reciprocal=lambda h: jnp.exp(-_bounded(h)),
+        log_scale=lambda h: _bounded(h),
     ),
     "exp": _Scale(scale=jnp.exp, reciprocal=lambda h: jnp.exp(-h), log_scale=lambda h: h),
 }
@@ -45,7 +57,8 @@ def affine_coupling(make_net: MakeNet, *, scale: str = "sigmoid") -> Bijector:
 
     Args:
       make_net: as in bijectors.conditioner.
-      scale: "sigmoid", sigmoid(h + 2), which never enlarges; or "exp", exp(h).
+      scale: "sigmoid", sigmoid(h + 2), which never enlarges; "bounded", exp(2 tanh(h / 2)), which is 1
+        where h is 0 and goes either way; or "exp", exp(h).
 
     Raises:
       ValueError: for an unknown scale, or an odd number of channels.

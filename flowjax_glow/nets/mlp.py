@@ -34,6 +34,13 @@ class MLP(nn.Module):
         dense = {"dtype": self.dtype or h.dtype, "param_dtype": h.dtype}
         x = h
         for _ in range(self.depth):
-            x = jax.nn.relu(nn.Dense(self.width, **dense)(x))
+            bias = _uniform(x.shape[-1] ** -0.5)
+            x = jax.nn.relu(nn.Dense(self.width, bias_init=bias, **dense)(x))
             x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
         return nn.Dense(self.out_channels, kernel_init=nn.initializers.zeros, **dense)(x)
+
+
+def _uniform(bound):
+    # Biases of 0 would put every unit's kink at 0, of which a net with one or two inputs, as couplings
+    # on vectors have, recovers slowly: 0.33 nats on two moons against 0.37.
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
