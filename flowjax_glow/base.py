@@ -7,8 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 # A pytree of arrays. Floating leaves are trained; integer leaves (permutations, signs, masks) are
-# constants that travel with the checkpoint and receive no gradient.
+# constants that travel with the checkpoint and receive no gradient. A floating leaf under a dict key
+# RUNNING is a running statistic: its gradient is its difference from the batch's statistic, whatever
+# the loss, and it follows that by an optimizer of its own (bijectors/batch_norm.py).
 Params = Any
+RUNNING = "running"
 
 # An array with a leading batch axis, or a pytree of such arrays: images, vectors, latents, labels.
 Batch = Any
@@ -103,7 +106,10 @@ class Bijector(NamedTuple):
     under jit, vmap, grad, pmap and shard_map, eagerly, and in float64. Build a bijector once and close
     over it: it is a pytree of functions, not something to pass to jit.
 
-    The last two are optional, and for speed alone: see PrepareFn and InverseAndVjpFn.
+    prepare and inverse_and_vjp are optional, and for speed alone: see PrepareFn and InverseAndVjpFn.
+
+    stochastic: whether logdet, where there is a key, is an unbiased estimate that depends on it; the
+    value mapped to does not. Without a key logdet is exact, at a cost that may grow with the dimension.
     """
 
     init: InitFn
@@ -111,6 +117,7 @@ class Bijector(NamedTuple):
     inverse: MapFn
     prepare: PrepareFn = unprepared
     inverse_and_vjp: InverseAndVjpFn | None = None
+    stochastic: bool = False
 
 
 def inverse_and_vjp(
@@ -158,6 +165,11 @@ def merge_trainable(trained: Params, constants: Params) -> Params:
 def is_trainable(leaf: Any) -> bool:
     """Whether a leaf of params is trained: whether its dtype is floating."""
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def is_running(path: tuple[Any, ...]) -> bool:
+    """Whether a leaf of params at this path, as jax.tree_util gives it, is a running statistic."""
+    return any(getattr(entry, "key", None) == RUNNING for entry in path)
 
 
 def per_channel(vector: Float[Array, " channels"], x: Array) -> Array:

@@ -75,7 +75,7 @@ def chain(*bijectors: Bijector) -> Bijector:
             cond_bar = jax.tree.map(jnp.add, cond_bar, c_bar)
         return z, z_bar, tuple(params_bar), cond_bar
 
-    return Bijector(init, forward, inverse, prepare, back)
+    return Bijector(init, forward, inverse, prepare, back, any(b.stochastic for b in bijectors))
 
 
 def invert(bijector: Bijector) -> Bijector:
@@ -84,7 +84,13 @@ def invert(bijector: Bijector) -> Bijector:
     init hands its batch to the inner init as it is: the two sides must have the same shape, and
     statistics the inner bijector takes from it are those of its own data side.
     """
-    return Bijector(bijector.init, bijector.inverse, bijector.forward, bijector.prepare)
+    return Bijector(
+        bijector.init,
+        bijector.inverse,
+        bijector.forward,
+        bijector.prepare,
+        stochastic=bijector.stochastic,
+    )
 
 
 def repeat(
@@ -142,6 +148,7 @@ def repeat(
         along(invert(block), reverse=True),
         prepare,
         functools.partial(_scan_back, _Loop(block, depth, reverse=False)),
+        block.stochastic,
     )
 
 
@@ -283,4 +290,4 @@ def factor_out(rest: Bijector) -> Bijector:
         stays, logdet = rest.inverse(params, tuple(deeper) if len(deeper) > 1 else deeper[0], cond, key)
         return jnp.concatenate([stays, leaves], axis=-1), logdet
 
-    return Bijector(init, forward, inverse, rest.prepare)
+    return Bijector(init, forward, inverse, rest.prepare, stochastic=rest.stochastic)

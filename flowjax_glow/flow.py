@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from flowjax_glow.base import Batch, Bijector, LogDet, Params, PRNGKey, split_trainable
+from flowjax_glow.base import (
+    Batch,
+    Bijector,
+    LogDet,
+    Params,
+    PRNGKey,
+    is_running,
+    split_trainable,
+)
 from flowjax_glow.priors import Prior
 
 Data = Float[Array, "batch *event"]
@@ -89,8 +97,9 @@ def prepare(flow: Flow, params: Params) -> Params:
 
 
 def count_parameters(params: Params) -> int:
-    """The number of trained parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(split_trainable(params)[0]))
+    """The number of trained parameters; running statistics are not among them."""
+    leaves = jax.tree_util.tree_leaves_with_path(split_trainable(params)[0])
+    return sum(leaf.size for path, leaf in leaves if not is_running(path))
 
 
 def _check_event(flow: Flow, x: Shaped[Array, "..."]) -> None:

@@ -19,6 +19,7 @@ ROOMS = {
     "flow": {"base", "combine", "priors"},
     "models": {"base", "bijectors", "combine", "flow", "nets", "priors"},
     "likelihood": {"base"},
+    "testing": {"base"},
     "sharding": set(),
     "data": set(),
     "evaluation": {"base", "data", "flow", "likelihood", "sharding"},

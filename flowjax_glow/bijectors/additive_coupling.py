@@ -1,4 +1,4 @@
-"""Additive coupling: one half of the channels shifts the other.
+"""Additive coupling: one half of the input shifts the other.
 
 z1 = x1, z2 = x2 + m(x1), logdet = 0.  Dinh et al. 2015 (NICE), section 3.2, arXiv:1410.8516.
 """
@@ -10,18 +10,24 @@ from flowjax_glow.bijectors.conditioner import MakeNet
 from flowjax_glow.bijectors.coupling import coupling
 
 
-def additive_coupling(make_net: MakeNet) -> Bijector:
-    """Volume-preserving bijector on (batch, ..., channels), channels even.
+def additive_coupling(make_net: MakeNet, *, mask: str = "channel", flip: bool = False) -> Bijector:
+    """Volume-preserving bijector on (batch, ..., channels).
 
-    The first half of the channels conditions and passes through; the second half is shifted by
-    make_net(channels // 2). params: those of the network. logdet: 0.
+    One half conditions and passes through; the other is shifted by make_net(its channels).
+    params: those of the network. logdet: 0.
+
+    Args:
+      make_net: as in bijectors.conditioner.
+      mask: "channel" or "checkerboard". flip: swaps the halves' parts. See bijectors.mask.
 
     Raises:
-      ValueError: if the number of channels is odd.
+      ValueError: for an unknown mask; when applied, for an input that does not divide in halves.
     """
     return coupling(
         make_net,
         1,
-        lambda shift, x: (x + shift, jnp.zeros((x.shape[0],), x.dtype)),
-        lambda shift, z: (z - shift, jnp.zeros((z.shape[0],), z.dtype)),
+        lambda shift, x: (x + shift, jnp.zeros_like(x)),
+        lambda shift, z: (z - shift, jnp.zeros_like(z)),
+        mask=mask,
+        flip=flip,
     )

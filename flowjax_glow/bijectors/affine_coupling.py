@@ -1,4 +1,4 @@
-"""Affine coupling: one half of the channels shifts and scales the other.
+"""Affine coupling: one half of the input shifts and scales the other.
 
 z1 = x1, z2 = (x2 + shift(x1)) * exp(log_scale(x1)), logdet = sum(log_scale).  Dinh et al. 2017
 (RealNVP), section 3.1, arXiv:1605.08803, in the order of Glow's released code: the shift comes first,
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flowjax_glow.base import Bijector, sum_event
+from flowjax_glow.base import Bijector
 from flowjax_glow.bijectors.conditioner import MakeNet
 from flowjax_glow.bijectors.coupling import coupling
 
@@ -47,21 +47,25 @@ _SCALES = {
 }
 
 
-def affine_coupling(make_net: MakeNet, *, scale: str = "sigmoid") -> Bijector:
-    """Bijector on (batch, ..., channels), channels even.
+def affine_coupling(
+    make_net: MakeNet, *, scale: str = "sigmoid", mask: str = "channel", flip: bool = False
+) -> Bijector:
+    """Bijector on (batch, ..., channels).
 
-    The first half of the channels conditions and passes through; the second half is shifted and scaled
-    by make_net(channels). params: those of the network. logdet: the sum of log_scale over the
-    event, nats. In front of factor_out, scale="exp" whitens the half that leaves:
-    (x2 - mean(x1)) / sd(x1) with shift = -mean and log_scale = -log sd.
+    One half conditions and passes through; the other is shifted and scaled by make_net(2 * its
+    channels). params: those of the network. logdet: the sum of log_scale over the event, nats.
+    In front of factor_out, scale="exp" whitens the half that leaves: (x2 - mean(x1)) / sd(x1) with
+    shift = -mean and log_scale = -log sd.
 
     Args:
       make_net: as in bijectors.conditioner.
       scale: "sigmoid", sigmoid(h + 2), which never enlarges; "bounded", exp(2 tanh(h / 2)), which is 1
         where h is 0 and goes either way; or "exp", exp(h).
+      mask: "channel" or "checkerboard". flip: swaps the halves' parts. See bijectors.mask.
 
     Raises:
-      ValueError: for an unknown scale, or an odd number of channels.
+      ValueError: for an unknown scale or mask; when applied, for an input that does not divide in
+        halves.
     """
     if scale not in _SCALES:
         raise ValueError(f"scale must be one of {sorted(_SCALES)}; got {scale!r}")
@@ -69,10 +73,10 @@ def affine_coupling(make_net: MakeNet, *, scale: str = "sigmoid") -> Bijector:
 
     def forward(h, x):
         shift, h = jnp.split(h, 2, axis=-1)
-        return (x + shift) * of.scale(h), sum_event(of.log_scale(h))
+        return (x + shift) * of.scale(h), of.log_scale(h)
 
     def inverse(h, z):
         shift, h = jnp.split(h, 2, axis=-1)
-        return z * of.reciprocal(h) - shift, -sum_event(of.log_scale(h))
+        return z * of.reciprocal(h) - shift, -of.log_scale(h)
 
-    return coupling(make_net, 2, forward, inverse)
+    return coupling(make_net, 2, forward, inverse, mask=mask, flip=flip)

@@ -1,4 +1,4 @@
-"""Spline coupling: one half of the channels bends the other by monotonic rational-quadratic splines.
+"""Spline coupling: one half of the input bends the other by monotonic rational-quadratic splines.
 
 Durkan et al. 2019 (Neural Spline Flows), section 3, arXiv:1906.04032. On [-bound, bound] each value
 goes through a spline of its own, given by the positions of its knots and the slopes there; outside it
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flowjax_glow.base import Bijector, sum_event
+from flowjax_glow.base import Bijector
 from flowjax_glow.bijectors.conditioner import MakeNet
 from flowjax_glow.bijectors.coupling import coupling
 
@@ -20,20 +20,29 @@ MIN_SHARE = 1e-3
 MIN_SLOPE = 1e-3
 
 
-def spline_coupling(make_net: MakeNet, *, bins: int = 8, bound: float = 3.0) -> Bijector:
-    """Bijector on (batch, ..., channels), channels even.
+def spline_coupling(
+    make_net: MakeNet,
+    *,
+    bins: int = 8,
+    bound: float = 3.0,
+    mask: str = "channel",
+    flip: bool = False,
+) -> Bijector:
+    """Bijector on (batch, ..., channels).
 
-    The first half of the channels conditions and passes through; each value of the second half goes
-    through a spline whose bins' widths, heights and inner slopes are the 3 bins - 1 outputs of
-    make_net((3 bins - 1) * channels // 2) for it. Where the net gives 0 the spline is the identity.
-    params: those of the network. logdet: the sum over the event of the log slopes, nats.
+    One half conditions and passes through; each number of the other goes through a spline whose bins'
+    widths, heights and inner slopes are the 3 bins - 1 outputs of make_net((3 bins - 1) * its channels)
+    for it. Where the net gives 0 the spline is the identity. params: those of the network. logdet: the
+    sum over the event of the log slopes, nats.
 
     Args:
       make_net: as in bijectors.conditioner.
       bins: of each spline, at least 2. bound: half the width of the interval that is bent.
+      mask: "channel" or "checkerboard". flip: swaps the halves' parts. See bijectors.mask.
 
     Raises:
-      ValueError: for too few bins or a bound that is not positive, or an odd number of channels.
+      ValueError: for too few bins, a bound that is not positive or an unknown mask; when applied, for
+        an input that does not divide in halves.
     """
     if bins < 2 or bins * MIN_SHARE >= 1:
         raise ValueError(f"bins must be at least 2 and below {1 / MIN_SHARE:.0f}; got {bins}")
@@ -45,16 +54,16 @@ def spline_coupling(make_net: MakeNet, *, bins: int = 8, bound: float = 3.0) -> 
         t = (jnp.clip(x, -bound, bound) - b.x) / b.width
         z, log_slope = _evaluate(b, t)
         outside = jnp.abs(x) >= bound
-        return jnp.where(outside, x, z), sum_event(jnp.where(outside, 0.0, log_slope))
+        return jnp.where(outside, x, z), jnp.where(outside, 0.0, log_slope)
 
     def inverse(h, z):
         b = _bin(h, z, bins, bound, of="y")
         t = _solve(b, jnp.clip(z, -bound, bound))
         _, log_slope = _evaluate(b, t)
         outside = jnp.abs(z) >= bound
-        return jnp.where(outside, z, b.x + t * b.width), -sum_event(jnp.where(outside, 0.0, log_slope))
+        return jnp.where(outside, z, b.x + t * b.width), -jnp.where(outside, 0.0, log_slope)
 
-    return coupling(make_net, 3 * bins - 1, forward, inverse)
+    return coupling(make_net, 3 * bins - 1, forward, inverse, mask=mask, flip=flip)
 
 
 class _Bin(NamedTuple):
