@@ -79,12 +79,23 @@ CASES: dict[str, Case] = {
         fg.affine_coupling(conv_net, mask="checkerboard", flip=True), image
     ),
     "affine_coupling, channel, flip": Case(fg.affine_coupling(conv_net, flip=True), image),
+    "affine_coupling, cond": Case(
+        fg.affine_coupling(partial(mlp, cond_channels=2)), vector, cond=normal(2)
+    ),
+    "affine_coupling, cond on images": Case(
+        fg.affine_coupling(partial(conv_net, cond_channels=3)), image, cond=normal(8, 4, 3)
+    ),
+    "additive_coupling, cond on images": Case(
+        fg.additive_coupling(partial(conv_net, cond_channels=2)), image, cond=normal(2)
+    ),
     "spline_coupling": Case(fg.spline_coupling(conv_net, bins=4, bound=1.5), image),
     "spline_coupling, vector": Case(fg.spline_coupling(mlp), vector),
     "learned_prior": Case(fg.learned_prior(PriorNet), image),
     "learned_prior, classes": Case(
         fg.learned_prior(partial(PriorNet, num_classes=3)), image, cond=labels(3)
     ),
+    "logit": Case(fg.logit(), image, draw=unit(*image)),
+    "logit, no margin": Case(fg.logit(margin=0.0, low=-1.0, high=3.0), vector, draw=unit(*vector)),
     "squeeze": Case(fg.squeeze(), image),
     "reverse": Case(fg.reverse(), image),
     "shuffle": Case(fg.shuffle(), image),
@@ -101,6 +112,11 @@ CASES: dict[str, Case] = {
     "glow, plu, additive": _glow(permutation="plu", coupling="additive"),
     "glow, shuffle, three levels": _glow((16, 8, 3), permutation="shuffle", levels=3),
     "glow, reverse, grey, classes": _glow((8, 4, 1), permutation="reverse", num_classes=5),
+    "glow, cond on images": Case(
+        fg.glow((8, 4, 1), levels=2, depth=1, width=6, cond_channels=1).bijector,
+        (8, 4, 1),
+        cond=normal(8, 4, 1),
+    ),
     "glow, bare": _glow(learn_top=False, edge_bias=False, levels=1),
 }
 

@@ -66,7 +66,7 @@ def test_classes_move_the_prior():
     np.testing.assert_allclose(mixed, np.choose(labels, by_label), rtol=1e-5)
     assert np.abs(by_label[0] - by_label[1]).min() > 1e-3
     assert fg.sample(flow, params, KEY, 6, cond=labels).shape == (6, 4, 4, 1)
-    with pytest.raises(ValueError, match="3 classes needs labels"):
+    with pytest.raises(ValueError, match=r"3 classes needs labels \(batch,\) as cond; got None"):
         fg.log_prob(flow, params, x)
 
 
@@ -99,6 +99,7 @@ def test_every_trained_leaf_but_the_dead_ones_has_a_gradient():
         ({"coupling": "cubic"}, "coupling must be .* got 'cubic'"),
         ({"permutation": "none"}, "permutation must be .* got 'none'"),
         ({"learn_top": False, "num_classes": 10}, "num_classes needs learn_top"),
+        ({"cond_channels": 3, "num_classes": 10}, "labels or channels; got both"),
     ],
 )
 def test_mistakes_are_named(kwargs, message):

@@ -41,6 +41,7 @@ def glow(
     learn_top: bool = True,
     edge_bias: bool = True,
     num_classes: int | None = None,
+    cond_channels: int | None = None,
     dropout: float = 0.0,
     dtype: DTypeLike | None = None,
     memory: str = "stored",
@@ -58,13 +59,15 @@ def glow(
       learn_top: whether the last latent has a learned mean and scale.
       edge_bias: whether 3x3 convolutions carry a channel that marks the padded border.
       num_classes: makes the last latent's prior depend on the label, cond of shape (batch,).
+      cond_channels: makes every coupling depend on cond, (batch, cond_channels) or an image of that
+        many channels, as in nets.cond.
       dropout: rate in the conditioners, where a key is given.
       dtype: of the computation inside the conditioners; the flow itself keeps the data's.
       memory: what repeat keeps for the backward pass.
 
     Raises:
-      ValueError: for a size that 2^levels does not divide, an unknown coupling or permutation, or
-        classes without learn_top.
+      ValueError: for a size that 2^levels does not divide, an unknown coupling or permutation, classes
+        without learn_top, or both kinds of cond.
     """
     height, width_px, _ = event_shape
     if levels < 1 or height % 2**levels or width_px % 2**levels:
@@ -77,8 +80,17 @@ def glow(
         raise ValueError(f"permutation must be one of {sorted(PERMUTATIONS)}; got {permutation!r}")
     if num_classes is not None and not learn_top:
         raise ValueError("num_classes needs learn_top=True; the classes act on the learned prior")
+    if num_classes is not None and cond_channels is not None:
+        raise ValueError("cond is labels or channels; got both num_classes and cond_channels")
 
-    make_net = partial(ConvNet, width=width, edge_bias=edge_bias, dropout=dropout, dtype=dtype)
+    make_net = partial(
+        ConvNet,
+        width=width,
+        edge_bias=edge_bias,
+        cond_channels=cond_channels,
+        dropout=dropout,
+        dtype=dtype,
+    )
     step = chain(actnorm(), PERMUTATIONS[permutation](), COUPLINGS[coupling](make_net))
     steps = repeat(step, depth, memory=memory)
     whiten_half = affine_coupling(partial(PriorNet, edge_bias=edge_bias), scale="exp")

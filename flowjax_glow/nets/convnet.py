@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from flowjax_glow.base import Batch, per_channel
 from flowjax_glow.bijectors.actnorm import LOG_SCALE_FACTOR, actnorm
+from flowjax_glow.nets.cond import join
 from flowjax_glow.nets.conv import Features, Image, affine, conv3x3
 
 
@@ -82,12 +83,13 @@ class ConvNet(nn.Module):
     """conv3x3, actnorm, relu, conv1x1, actnorm, relu, zero-initialised conv3x3.
 
     (batch, height, width, channels) -> (batch, height, width, out_channels). At initialisation the
-    output is 0 and both actnorms are fitted to the batch. cond is not used.
+    output is 0 and both actnorms are fitted to the batch.
 
     Attributes:
       out_channels: number of output channels.
       width: number of hidden channels.
       edge_bias: whether the 3x3 convolutions know the border; see ScaledConv.
+      cond_channels: of cond, which is joined to the input as in nets.cond; None: cond is ignored.
       dropout: rate, after each relu.
       dtype: of the computation inside, such as jnp.bfloat16; None for that of the input.
     """
@@ -95,14 +97,14 @@ class ConvNet(nn.Module):
     out_channels: int
     width: int = 512
     edge_bias: bool = True
+    cond_channels: int | None = None
     dropout: float = 0.0
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, h: Image, cond: Batch | None = None, deterministic: bool = True) -> Features:
-        del cond
         edge, dtype = self.edge_bias, h.dtype
-        x = h.astype(self.dtype or h.dtype)
+        x = join(h, cond, self.cond_channels).astype(self.dtype or h.dtype)
         for size, name in ((3, "conv_in"), (1, "mix")):
             x = jax.nn.relu(ScaledConv(self.width, size, edge, dtype, name=name)(x))
             x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
@@ -128,18 +130,21 @@ class PriorNet(nn.Module):
     def __call__(
         self,
         h: Float[Array, "#batch height width channels"],
-        cond: Int[Array, " batch"] | None = None,
+        cond: Batch | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "#batch height width features"]:
         del deterministic
         y = ScaledConv(self.out_channels, 3, self.edge_bias, h.dtype, zero_init=True, name="conv")(h)
         if self.num_classes is None:
             return y
-        if cond is None:
-            raise ValueError(f"a prior of {self.num_classes} classes needs labels as cond; got None")
+        labels = getattr(cond, "shape", None)
+        if labels is None or len(labels) != 1:
+            raise ValueError(
+                f"a prior of {self.num_classes} classes needs labels (batch,) as cond; got {labels}"
+            )
         one_hot = jax.nn.one_hot(cond, self.num_classes, dtype=h.dtype)
         by_class = ScaledConv(self.out_channels, 1, False, h.dtype, zero_init=True, name="classes")(
             one_hot
         )
-        shape = (cond.shape[0], *y.shape[1:])
+        shape = (*labels, *y.shape[1:])
         return jnp.broadcast_to(y, shape) + jnp.broadcast_to(by_class[:, None, None, :], shape)

@@ -6,16 +6,18 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from flowjax_glow.base import Batch
+from flowjax_glow.nets.cond import join
 
 
 class MLP(nn.Module):
     """Hidden layers with relu and dropout, and a zero-initialised last layer.
 
-    (batch, ..., dim) -> (batch, ..., out_channels). At initialisation the output is 0. cond is unused.
+    (batch, ..., dim) -> (batch, ..., out_channels). At initialisation the output is 0.
 
     Attributes:
       out_channels: number of outputs.
       width: units of a hidden layer. depth: number of hidden layers.
+      cond_channels: of cond, which is joined to the input as in nets.cond; None: cond is ignored.
       dropout: rate, after each relu.
       dtype: of the computation inside; None for that of the input.
     """
@@ -23,6 +25,7 @@ class MLP(nn.Module):
     out_channels: int
     width: int = 64
     depth: int = 2
+    cond_channels: int | None = None
     dropout: float = 0.0
     dtype: DTypeLike | None = None
 
@@ -30,9 +33,8 @@ class MLP(nn.Module):
     def __call__(
         self, h: Float[Array, "batch *dims"], cond: Batch | None = None, deterministic: bool = True
     ) -> Float[Array, "batch *outs"]:
-        del cond
         dense = {"dtype": self.dtype or h.dtype, "param_dtype": h.dtype}
-        x = h
+        x = join(h, cond, self.cond_channels)
         for _ in range(self.depth):
             bias = _uniform(x.shape[-1] ** -0.5)
             x = jax.nn.relu(nn.Dense(self.width, bias_init=bias, **dense)(x))
