@@ -1,4 +1,4 @@
-"""Bijectors made of bijectors: chain, invert, repeat, factor_out."""
+"""Bijectors made of bijectors: chain, invert, conjugate, repeat, factor_out."""
 
 import functools
 from collections.abc import Callable
@@ -91,6 +91,40 @@ def invert(bijector: Bijector) -> Bijector:
         bijector.prepare,
         stochastic=bijector.stochastic,
     )
+
+
+def conjugate(outer: Bijector, inner: Bijector) -> Bijector:
+    """Applies outer, then inner, then the inverse of outer, with the same params as before.
+
+    So inner acts in the coordinates of outer, and what comes out is in those of x again.
+    params: {"outer": those of outer, "inner": those of inner}.
+    """
+    whole = chain(outer, inner, invert(outer))
+
+    def tied(params):
+        return params["outer"], params["inner"], params["outer"]
+
+    def init(key, x, cond=None):
+        keys = jax.random.split(key)
+        params = outer.init(keys[0], x, cond)
+        return {"outer": params, "inner": inner.init(keys[1], outer.forward(params, x, cond)[0], cond)}
+
+    def forward(params, x, cond=None, key=None):
+        return whole.forward(tied(params), x, cond, key)
+
+    def inverse(params, z, cond=None, key=None):
+        return whole.inverse(tied(params), z, cond, key)
+
+    def prepare(params):
+        return {"outer": outer.prepare(params["outer"]), "inner": inner.prepare(params["inner"])}
+
+    def back(params, *args):
+        x, x_bar, tied_bar, cond_bar = inverse_and_vjp(whole, tied(params), *args)
+        before, inner_bar, after = tied_bar
+        params_bar = {"outer": jax.tree.map(jnp.add, before, after), "inner": inner_bar}
+        return x, x_bar, params_bar, cond_bar
+
+    return Bijector(init, forward, inverse, prepare, back, whole.stochastic)
 
 
 def repeat(

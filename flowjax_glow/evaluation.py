@@ -10,41 +10,44 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from flowjax_glow.base import Params, PRNGKey
 from flowjax_glow.data.split import Split
 from flowjax_glow.flow import Flow, decode, encode, log_prob
-from flowjax_glow.likelihood import bits_per_dim, dequantize, quantize
+from flowjax_glow.likelihood import as_floating, negative_log_likelihood, quantize
 from flowjax_glow.sharding import per_example, replicate, shard_batch
 
 
 class Likelihood(NamedTuple):
-    """bits_per_dim: (draws, examples), one for each draw of the dequantization noise and each image."""
+    """values: -log p, (draws, examples), one for each draw of what is random and each example.
 
-    bits_per_dim: Float[np.ndarray, "draws examples"]
+    In bits per dimension of images, in nats of vectors.
+    """
+
+    values: Float[np.ndarray, "draws examples"]
 
     @property
     def mean(self) -> float:
-        """Bits per dimension of the split."""
-        return float(self.bits_per_dim.mean())
+        """Of the split."""
+        return float(self.values.mean())
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean over the split's images, each averaged over its draws."""
-        images = self.bits_per_dim.mean(axis=0)
-        return float(images.std(ddof=1) / math.sqrt(images.size)) if images.size > 1 else math.nan
+        """Standard error of the mean over the split's examples, each averaged over its draws."""
+        examples = self.values.mean(axis=0)
+        return float(examples.std(ddof=1) / math.sqrt(examples.size)) if examples.size > 1 else math.nan
 
 
 class RoundTrip(NamedTuple):
-    """How well decode(encode(x)) gives x back, x in the middle of its bins.
+    """How well decode(encode(x)) gives x back, of images x in the middle of its bins.
 
     error: the largest |difference| in units of x, in which a level is 1 / n_bins wide. exact_images:
-    the share of images of which every pixel comes back.
+    the share of images of which every pixel comes back; None of vectors.
     """
 
     error: float
-    exact_images: float
+    exact_images: float | None
 
 
 def likelihood(
@@ -53,33 +56,42 @@ def likelihood(
     split: Split,
     key: PRNGKey,
     *,
-    n_bins: int,
+    n_bins: int | None,
     draws: int = 1,
     batch_size: int = 256,
     conditional: bool = False,
     mesh: Mesh,
 ) -> Likelihood:
-    """Bits per dimension of every example of a split, uniformly dequantized.
+    """-log p of every example of a split: bits per dimension of images, uniformly dequantized; nats.
 
     The noise of an example depends on the key, the draw and its place in the split: neither the batch
-    size nor the number of devices changes it. The last batch is padded, and what was padded is dropped.
-    All processes of the mesh call it together, and have the same numbers.
+    size nor the number of devices changes it. Both change what a stochastic bijector draws, once for
+    each device's share of a batch: -log p is then an unbiased estimate. The last batch is padded, and
+    what was padded is dropped. All processes of the mesh call it together, and have the same numbers.
     """
     params = replicate(params, mesh)
     keys = [jax.random.fold_in(key, draw) for draw in range(draws)]
     batches = functools.partial(_over_batches, split, batch_size, mesh)
     static = {"flow": flow, "n_bins": n_bins, "conditional": conditional, "mesh": mesh}
-    bits = [batches(functools.partial(_bits_per_dim, (params, k), **static)) for k in keys]
-    return Likelihood(np.stack(bits))
+    values = [batches(functools.partial(_likelihood, (params, k), **static)) for k in keys]
+    return Likelihood(np.stack(values))
+
+
+def _estimate_key(flow: Flow, key: PRNGKey, index: Int[Array, " batch"]) -> PRNGKey | None:
+    # Only where it is needed: a key turns dropout on. The noise is keyed by fold_in(key, example).
+    if not flow.bijector.stochastic:
+        return None
+    return jax.random.fold_in(jax.random.split(key)[1], index[0])
 
 
 @functools.partial(jax.jit, static_argnames=("flow", "n_bins", "conditional", "mesh"))
-def _bits_per_dim(params_and_key, batch, *, flow, n_bins, conditional, mesh):
+def _likelihood(params_and_key, batch, *, flow, n_bins, conditional, mesh):
     def local(params_and_key, batch):
-        (params, key), (images, labels, index) = params_and_key, batch
-        x = dequantize(key, images, n_bins=n_bins, index=index)
-        lp = log_prob(flow, params, x, labels if conditional else None)
-        return bits_per_dim(lp, flow.event_shape, n_bins=n_bins)
+        (params, key), (examples, labels, index) = params_and_key, batch
+        x = as_floating(key, examples, n_bins=n_bins, index=index)
+        cond = labels if conditional else None
+        lp = log_prob(flow, params, x, cond, _estimate_key(flow, key, index))
+        return negative_log_likelihood(lp, flow.event_shape, n_bins=n_bins)
 
     return per_example(local, mesh)(params_and_key, batch)
 
@@ -89,38 +101,40 @@ def round_trip(
     params: Params,
     split: Split,
     *,
-    n_bins: int,
+    n_bins: int | None,
     batch_size: int = 256,
     conditional: bool = False,
     mesh: Mesh,
 ) -> RoundTrip:
-    """Encodes and decodes every image of a split; all processes of the mesh call it together."""
+    """Encodes and decodes every example of a split; all processes of the mesh call it together."""
     static = {"flow": flow, "n_bins": n_bins, "conditional": conditional, "mesh": mesh}
     run = functools.partial(_round_trip, replicate(params, mesh), **static)
     error, exact = _over_batches(split, batch_size, mesh, run)
-    return RoundTrip(float(error.max()), float(exact.mean()))
+    return RoundTrip(float(error.max()), None if exact is None else float(exact.mean()))
 
 
 @functools.partial(jax.jit, static_argnames=("flow", "n_bins", "conditional", "mesh"))
 def _round_trip(params, batch, *, flow, n_bins, conditional, mesh):
     def local(params, batch):
-        images, labels, _ = batch
+        examples, labels, _ = batch
         cond = labels if conditional else None
-        x = dequantize(None, images, n_bins=n_bins)
+        x = as_floating(None, examples, n_bins=n_bins)
         y = decode(flow, params, encode(flow, params, x, cond), cond)
         axes = tuple(range(1, x.ndim))
-        exact = jnp.all(quantize(y, n_bins=n_bins) == images.astype(jnp.uint8), axes)
-        return jnp.max(jnp.abs(y - x), axes), exact
+        error = jnp.max(jnp.abs(y - x), axes)
+        if n_bins is None:
+            return error, None
+        return error, jnp.all(quantize(y, n_bins=n_bins) == examples.astype(jnp.uint8), axes)
 
     return per_example(local, mesh)(params, batch)
 
 
 def _over_batches(split: Split, batch_size: int, mesh: Mesh, run: Callable[[Any], Any]) -> Any:
-    """`run((images, labels, index))` on every row of the split once; its outputs, concatenated.
+    """`run((examples, labels, index))` on every row of the split once; its outputs, concatenated.
 
     Each process gives its share of every batch, and has all outputs.
     """
-    n = len(split.images)
+    n = len(split.examples)
     batch_size = -(-min(batch_size, n) // mesh.size) * mesh.size
     share = batch_size // jax.process_count()
     outputs = []
@@ -128,6 +142,6 @@ def _over_batches(split: Split, batch_size: int, mesh: Mesh, run: Callable[[Any]
         first = start + jax.process_index() * share
         index = np.arange(first, first + share, dtype=np.int32)
         rows = np.minimum(index, n - 1)
-        batch = shard_batch((split.images[rows], split.labels[rows], index), mesh)
+        batch = shard_batch((split.examples[rows], split.labels[rows], index), mesh)
         outputs.append(process_allgather(run(batch), tiled=True))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *outputs)

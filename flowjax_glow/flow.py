@@ -44,10 +44,44 @@ def init(flow: Flow, key: PRNGKey, x: Data, cond: Batch | None = None) -> Params
 def log_prob(
     flow: Flow, params: Params, x: Data, cond: Batch | None = None, key: PRNGKey | None = None
 ) -> LogDet:
-    """The exact log density of each example, (batch,), in nats. key: for dropout; None for none."""
+    """The log density of each example, (batch,), in nats.
+
+    key: for dropout, and for the estimate of a stochastic bijector. Without one the density is exact.
+    """
     _check_event(flow, x)
     z, logdet = flow.bijector.forward(params, x, cond, key)
     return flow.prior.log_prob(z) + logdet
+
+
+class Estimate(NamedTuple):
+    """The mean of many estimates, one for each example, and its standard error: (batch,) each."""
+
+    mean: LogDet
+    standard_error: LogDet
+
+
+def estimate_log_prob(
+    flow: Flow, params: Params, x: Data, key: PRNGKey, draws: int, cond: Batch | None = None
+) -> Estimate:
+    """log_prob of a flow whose log-determinant is estimated, as the mean of independent draws, in nats.
+
+    For a flow that is not stochastic: log_prob itself, with errors of 0.
+
+    Args:
+      draws: how many, at least 2; one after the other, so that memory does not grow with them.
+
+    Raises:
+      ValueError: for fewer than 2 draws.
+    """
+    if draws < 2:
+        raise ValueError(f"draws must be at least 2; got {draws}")
+    if not flow.bijector.stochastic:
+        exact = log_prob(flow, params, x, cond)
+        return Estimate(exact, jnp.zeros_like(exact))
+    params = prepare(flow, params)
+    keys = jax.random.split(key, draws)
+    values = jax.lax.map(lambda k: log_prob(flow, params, x, cond, k), keys)
+    return Estimate(jnp.mean(values, 0), jnp.std(values, 0, ddof=1) / draws**0.5)
 
 
 def encode(flow: Flow, params: Params, x: Data, cond: Batch | None = None) -> Batch:

@@ -1,11 +1,14 @@
 """From integer pixels to a density and from nats to bits: the one place with n_bins and log 2.
 
+n_bins is None for data that are continuous as they are: nothing is added to them, and nats stay nats.
+
 A density over x in [-0.5, 0.5)^D, x = (pixel + u) / n_bins - 0.5 with u ~ U(0, 1), bounds the
 probability of the integer pixels: log P(pixels) >= E_u[log p(x)] - D log n_bins. Theis et al. 2016,
 section 3.1, arXiv:1511.01844; Kingma & Dhariwal 2018, section 2, arXiv:1807.03039.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +48,13 @@ def dequantize(
     else:
         index = jnp.arange(images.shape[0]) if index is None else index
         noise = jax.vmap(lambda i: _uniform(jax.random.fold_in(key, i), images.shape[1:]))(index)
+    return add_noise(images, noise, n_bins=n_bins)
+
+
+def add_noise(
+    images: Pixels, noise: Float[Array, "batch *event"], *, n_bins: int
+) -> Float[Array, "batch *event"]:
+    """(images + noise) / n_bins - 0.5, float32, for noise in (0, 1) of any distribution."""
     return (images.astype(jnp.float32) + noise) / n_bins - 0.5
 
 
@@ -72,3 +82,37 @@ def bits_per_dim(
     """Bits per dimension from log p(x) in nats: (D log n_bins - log p(x)) / (D log 2)."""
     dims = math.prod(event_shape)
     return (dims * math.log(n_bins) - log_prob) / (dims * math.log(2.0))
+
+
+class Unit(NamedTuple):
+    """Of a likelihood: its field in logs and records, and how it is written beside a number."""
+
+    field: str
+    symbol: str
+
+
+BITS_PER_DIM = Unit("bits_per_dim", "bits/dim")
+NATS = Unit("nats", "nats")
+
+
+def unit_of(n_bins: int | None) -> Unit:
+    """What `negative_log_likelihood` is in: bits per dimension of images, nats of vectors."""
+    return NATS if n_bins is None else BITS_PER_DIM
+
+
+def negative_log_likelihood(
+    log_prob: Float[Array, "*batch"], event_shape: tuple[int, ...], *, n_bins: int | None
+) -> Float[Array, "*batch"]:
+    """-log p(x) of each example, in unit_of(n_bins)."""
+    return -log_prob if n_bins is None else bits_per_dim(log_prob, event_shape, n_bins=n_bins)
+
+
+def as_floating(
+    key: PRNGKey | None,
+    examples: Pixels | Float[Array, "batch *event"],
+    *,
+    n_bins: int | None,
+    index: Int[Array, " batch"] | None = None,
+) -> Float[Array, "batch *event"]:
+    """What a flow is given of a set's examples: dequantized images; vectors as they are."""
+    return examples if n_bins is None else dequantize(key, examples, n_bins=n_bins, index=index)

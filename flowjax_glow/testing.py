@@ -5,7 +5,6 @@ measured. The library's own suite runs it over every bijector and every model.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ from flowjax_glow.base import (
     Bijector,
     Params,
     inverse_and_vjp,
+    is_running,
     is_trainable,
     merge_trainable,
     split_trainable,
@@ -98,37 +98,22 @@ def check_bijector(
 
 
 def perturb(params: Params, scale: float = 0.04, seed: int = 0) -> Params:
-    """Params with normal noise of deviation `scale` on every trained leaf."""
+    """Params with normal noise of deviation `scale` on every trained leaf but running statistics."""
     rng = np.random.default_rng(seed)  # compiles nothing
 
-    def noisy(leaf):
+    def noisy(path, leaf):
+        if is_running(path):
+            return leaf
         return leaf + jnp.asarray(rng.normal(scale=scale, size=leaf.shape), leaf.dtype)
 
     trained, constants = split_trainable(params)
-    return merge_trainable(jax.tree.map(noisy, trained), constants)
+    return merge_trainable(jax.tree_util.tree_map_with_path(noisy, trained), constants)
 
 
 def flat(value: Batch) -> jax.Array:
     """An array or a pytree of arrays as one row an example, (batch, numbers)."""
     leaves = jax.tree.leaves(value)
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
-
-
-def log_abs_det(fn: Callable[..., Batch], value: Batch, cond: Batch | None = None) -> np.ndarray:
-    """The log |det| of fn's autodiff Jacobian at each example alone: (batch,), nats."""
-
-    def one(v, c):
-        def flattened(v):
-            return flat(fn(*jax.tree.map(lambda a: a[None], (v, c))))[0]
-
-        jacobian = jax.jacrev(flattened)(v)
-        return flat(jax.tree.map(lambda j: j.reshape(len(flattened(v)), -1), jacobian))
-
-    jacobians = np.asarray(jax.jit(jax.vmap(one))(value, cond))
-    rows, columns = jacobians.shape[1:]
-    if rows != columns:
-        raise AssertionError(f"a bijector keeps the number of dimensions; got {columns} -> {rows}")
-    return np.linalg.slogdet(jacobians)[1]
 
 
 def _cast(dtype):
@@ -176,18 +161,33 @@ def _check_round_trips(bijector, params, x, cond, tolerance):
 
 
 def _check_jacobians(bijector, params, x, z, cond, logdet, tolerance):
-    return max(
-        _near(
-            f"logdet of {name} against its Jacobian's",
-            sign * logdet,
-            log_abs_det(lambda v, c, fn=fn: fn(params, v, c)[0], value, cond),
-            tolerance,
+    """Each example alone, by vmap: its Jacobian, and that it comes out as it does in the batch."""
+    errors = []
+    for name, fn, value, out, expected in (
+        ("forward", bijector.forward, x, z, logdet),
+        ("inverse", bijector.inverse, z, x, -logdet),
+    ):
+
+        def alone(v, c, fn=fn):
+            def flattened(v):
+                out, logdet = fn(params, *jax.tree.map(lambda a: a[None], (v, c)))
+                return flat(out)[0], (flat(out)[0], logdet[0])
+
+            jacobian, (out, logdet) = jax.jacrev(flattened, has_aux=True)(v)
+            rows = jax.tree.map(lambda j: j.reshape(len(out), -1), jacobian)
+            return jnp.concatenate(jax.tree.leaves(rows), axis=1), out, logdet
+
+        jacobians, outs, logdets = jax.jit(jax.vmap(alone))(value, cond)
+        rows, columns = jacobians.shape[1:]
+        if rows != columns:
+            raise AssertionError(f"a bijector keeps the number of dimensions; got {columns} -> {rows}")
+        log_abs_det = np.linalg.slogdet(np.asarray(jacobians))[1]
+        _near(f"{name} of each example alone, by vmap, against the batch", outs, flat(out), tolerance)
+        _near(f"{name}'s logdet of each example alone, by vmap", logdets, expected, tolerance)
+        errors.append(
+            _near(f"logdet of {name} against its Jacobian's", expected, log_abs_det, tolerance)
         )
-        for name, fn, value, sign in (
-            ("forward", bijector.forward, x, 1),
-            ("inverse", bijector.inverse, z, -1),
-        )
-    )
+    return max(errors)
 
 
 def _check_prepare(bijector, params, x, z, cond, logdet, tolerance):
@@ -195,18 +195,23 @@ def _check_prepare(bijector, params, x, z, cond, logdet, tolerance):
         return
     prepare = jax.jit(bijector.prepare)
     prepared = prepare(params)
-    twice = prepare(prepared)
+    if len(jax.tree.leaves(prepared)) == len(jax.tree.leaves(params)):
+        for a, b in zip(jax.tree.leaves(prepared), jax.tree.leaves(params), strict=True):
+            _near("params with nothing to prepare", a, b, 0.0)
+        return
+
+    @jax.jit
+    def use(prepared):
+        to_z, to_logdet = bijector.forward(prepared, x, cond)
+        to_x, _ = bijector.inverse(prepared, z, cond)
+        return bijector.prepare(prepared), to_z, to_logdet, to_x
+
+    twice, to_z, to_logdet, to_x = use(prepared)
     for a, b in zip(jax.tree.leaves(prepared), jax.tree.leaves(twice), strict=True):
         _near("prepare called twice", a, b, 0.0)
-    if len(jax.tree.leaves(prepared)) == len(jax.tree.leaves(params)):
-        return  # nothing was computed ahead
-    to_z, to_x = (
-        jax.jit(bijector.forward)(prepared, x, cond),
-        jax.jit(bijector.inverse)(prepared, z, cond),
-    )
-    _near("forward with prepared params", flat(to_z[0]), flat(z), tolerance)
-    _near("inverse with prepared params", flat(to_x[0]), flat(x), tolerance)
-    _near("logdet with prepared params", to_z[1], logdet, tolerance)
+    _near("forward with prepared params", flat(to_z), flat(z), tolerance)
+    _near("inverse with prepared params", flat(to_x), flat(x), tolerance)
+    _near("logdet with prepared params", to_logdet, logdet, tolerance)
 
 
 def _check_inverse_and_vjp(bijector, params, x, cond, tolerance):
@@ -253,8 +258,12 @@ def _check_estimate(bijector, params, x, z, cond, logdet, draws):
 
 
 def _check_float32(bijector, params, x, cond, z64, logdet64, value):
-    z, logdet = jax.jit(bijector.forward)(params, x, cond)
-    back, _ = jax.jit(bijector.inverse)(params, z, cond)
+    @jax.jit
+    def there_and_back(params, x, cond):
+        z, logdet = bijector.forward(params, x, cond)
+        return z, logdet, bijector.inverse(params, z, cond)[0]
+
+    z, logdet, back = there_and_back(params, x, cond)
     for name, leaf in (("z", z), ("logdet", logdet), ("x", back)):
         dtypes = {str(a.dtype) for a in jax.tree.leaves(leaf)}
         if dtypes != {"float32"}:
@@ -264,12 +273,7 @@ def _check_float32(bijector, params, x, cond, z64, logdet64, value):
     _near("inverse(forward(x)) against x, float32", flat(back), flat(x), value)
     nats = _near("logdet in float32, nats a dimension", logdet / dims, logdet64 / dims, _FLOAT32_NATS)
 
-    one_each = jax.tree.map(lambda a: a[:, None], (x, cond))
-    mapped = jax.jit(jax.vmap(lambda v, c: bijector.forward(params, v, c)))(*one_each)
-    for name, other in (
-        ("eager against jit", bijector.forward(params, x, cond)),
-        ("each example alone, by vmap, against the batch", jax.tree.map(lambda a: a[:, 0], mapped)),
-    ):
-        _near(f"{name}, z", flat(other[0]), flat(z), value)
-        _near(f"{name}, logdet in nats a dimension", other[1] / dims, logdet / dims, _FLOAT32_NATS)
+    z, eager = bijector.forward(params, x, cond)
+    _near("eager against jit, z", flat(z), z64, value)
+    _near("eager against jit, logdet in nats a dimension", eager / dims, logdet / dims, _FLOAT32_NATS)
     return nats

@@ -34,3 +34,11 @@ def optax_promotes():
     """For tests that run an optimizer: optax mixes integer counts with floats."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def optimized():
+    """For tests that train: XLA optimizes their programs."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

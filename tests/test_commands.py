@@ -41,6 +41,15 @@ def _config(name="glow_digits"):
     return f"--config=experiments/configs/{name}.py:smoke"
 
 
+def _table(folder):
+    """A CSV file with four columns of numbers and one of text."""
+    rows = np.random.default_rng(0).normal(size=(200, 4))
+    lines = ["a,b,c d,e,name", *(",".join([*map(str, row), "x"]) for row in rows)]
+    path = folder / "table.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of glow_digits in its smoke form, and what it printed."""
@@ -54,7 +63,7 @@ def test_train_prints_the_table(trained):
     _, printed = trained
     for row in ("data set", "split", "examples", "levels", "weights", "noise draws", "bits/dim"):
         assert row in printed
-    for row in ("standard error", "round-trip error", "parameters", "images/s", "step      4/4"):
+    for row in ("standard error", "round-trip error", "parameters", "examples/s", "step      4/4"):
         assert row in printed
 
 
@@ -80,6 +89,28 @@ def test_sample_writes_a_picture(trained, tmp_path):
     assert image.std() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("commands")
+def test_a_run_on_a_table_is_evaluated_and_sampled_as_numbers(tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    path = f"--config.data.path={_table(tmp_path)}"
+    assert (
+        "nats in the data's own units" in _run("train", _config("table_spline"), workdir, path).stdout
+    )
+    assert "valid" in _run("evaluate", workdir, "--split=valid", "--draws=3").stdout
+    for name, read in (
+        ("s.npy", np.load),
+        ("s.csv", lambda p: np.loadtxt(p, skiprows=1, delimiter=",")),
+    ):
+        _run("sample", workdir, "--num=300", f"--out={tmp_path / name}")
+        assert read(tmp_path / name).shape == (300, 4)
+    assert (tmp_path / "s.csv").read_text().startswith('"a","b","c d","e"\n')
+    done = _run("sample", workdir, f"--out={tmp_path / 's.png'}", expect=2)
+    assert "--out must end in .npy or .csv for vectors of 4 numbers; got" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "s.png").exists()
+
+
 @pytest.mark.xdist_group("commands")
 @pytest.mark.parametrize(
     ("command", "flags", "message"),
@@ -93,6 +124,12 @@ def test_sample_writes_a_picture(trained, tmp_path):
             "train",
             [_config(), "--config.parallel.distributed=True"],
             "to start the processes; found none",
+        ),
+        ("train", [_config("table_spline")], "path must name a CSV or Parquet file; got None"),
+        (
+            "train",
+            [_config("moons_spline"), "--config.data.flip=True"],
+            "flip and shift are for images",
         ),
         ("evaluate", [], "there is no run in"),
         ("sample", [], "there is no run in"),
@@ -134,5 +171,8 @@ def test_compiled_programs_are_kept(environment, folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "glow_digits"])
 def test_every_config_trains_in_its_smoke_form(name, tmp_path):
     workdir = tmp_path / "run"
-    _run("train", _config(name), f"--workdir={workdir}", f"--config.data.data_dir={tmp_path}")
+    flags = [f"--workdir={workdir}", f"--config.data.data_dir={tmp_path}"]
+    if name.startswith("table"):
+        flags.append(f"--config.data.path={_table(tmp_path)}")
+    _run("train", _config(name), *flags)
     assert json.loads((workdir / "evaluation.json").read_text())["step"] > 0

@@ -107,10 +107,10 @@ def test_any_mode_becomes_grey_or_rgb(tmp_path, mode, channels):
 
 def test_info_names_the_files(folder):
     info = data.info("folder", path=folder, image_size=8, channels=1)
-    assert info[1:] == ((8, 8, 1), 256, None)
+    assert info[1:4] == ((8, 8, 1), 256, None)
     copy = folder.parent / "copy"
     shutil.copytree(folder, copy)
-    assert data.info("folder", path=copy, image_size=8) == info._replace(image_shape=(8, 8, 3))
+    assert data.info("folder", path=copy, image_size=8) == info._replace(event_shape=(8, 8, 3))
     (copy / names_in("train", 1)[0]).unlink()
     assert data.info("folder", path=copy, image_size=8).build != info.build
 

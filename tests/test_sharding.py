@@ -28,7 +28,7 @@ from flowjax_glow.training.step import make_train_step
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(17, size=(2, 16, 4, 4, 1)).astype(np.uint8)
-BATCHES = [{"image": images, "label": np.zeros(16, np.int32)} for images in IMAGES]
+BATCHES = [{"example": images, "label": np.zeros(16, np.int32)} for images in IMAGES]
 FLOW = fg.glow((4, 4, 1), levels=1, depth=2, width=32, permutation="plu")
 # Plain descent shows the gradients themselves, which Adam would hide; clipping, whether the norm is of
 # all devices' parts. Momentum is a state to shard.
@@ -215,7 +215,7 @@ def test_the_mesh_does_not_change_what_an_evaluation_finds():
     split = Split(IMAGES.reshape(-1, 4, 4, 1)[:31], np.zeros(31, np.int32))
     params = first_state().params
     run = partial(likelihood, FLOW, params, split, KEY, n_bins=17, batch_size=8)
-    a, b = (run(mesh=make_mesh(fsdp)).bits_per_dim for fsdp in (1, 2))
+    a, b = (run(mesh=make_mesh(fsdp)).values for fsdp in (1, 2))
     assert a.shape == (1, 31)
     np.testing.assert_array_equal(a, b)
 

@@ -7,7 +7,7 @@ import pytest
 from cases import mlp
 
 import flowjax_glow as fg
-from flowjax_glow.bijectors.spline_coupling import _bin, _evaluate
+from flowjax_glow.bijectors.spline import _bin, _evaluate
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

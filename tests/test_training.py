@@ -26,7 +26,7 @@ from flowjax_glow.training.step import make_train_step
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(17, size=(8, 4, 4, 1)).astype(np.uint8)
-BATCH = {"image": IMAGES, "label": np.arange(8, dtype=np.int32)}
+BATCH = {"example": IMAGES, "label": np.arange(8, dtype=np.int32)}
 
 
 @pytest.fixture(scope="session")
@@ -120,15 +120,15 @@ def test_evaluation_sees_every_example_once_whatever_the_batch(flow, params):
     mesh = make_mesh()
     run = partial(likelihood, flow, params, split, KEY, n_bins=17, draws=3, mesh=mesh)
     small, large = run(batch_size=4), run(batch_size=64)
-    assert small.bits_per_dim.shape == (3, 11)
-    np.testing.assert_allclose(small.bits_per_dim, large.bits_per_dim, rtol=1e-5)
+    assert small.values.shape == (3, 11)
+    np.testing.assert_allclose(small.values, large.values, rtol=1e-5)
 
     key = jax.random.fold_in(KEY, 1)
     x = fg.dequantize(key, jnp.asarray(split.images), n_bins=17)
     by_hand = fg.bits_per_dim(fg.log_prob(flow, params, x), (4, 4, 1), n_bins=17)
-    np.testing.assert_allclose(small.bits_per_dim[1], by_hand, rtol=1e-5)
-    np.testing.assert_allclose(small.mean, small.bits_per_dim.mean())
-    images = small.bits_per_dim.mean(axis=0)
+    np.testing.assert_allclose(small.values[1], by_hand, rtol=1e-5)
+    np.testing.assert_allclose(small.mean, small.values.mean())
+    images = small.values.mean(axis=0)
     np.testing.assert_allclose(small.standard_error, images.std(ddof=1) / np.sqrt(11))
 
     back = round_trip(flow, params, split, n_bins=17, batch_size=4, mesh=mesh)
@@ -265,11 +265,11 @@ def test_a_half_written_last_line_of_metrics_is_dropped(tmp_path):
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
-    with Progress(10) as progress:
+    with Progress(10, unit="bits/dim") as progress:
         progress.update(5, 2.5, 1234.0)
         progress.update(6, 2.4, 1234.0)  # too soon for another line
         progress.update(10, 2.3, None)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert "5/10  2.500 bits/dim  1,234 images/s" in lines[0]
+    assert "5/10  2.500 bits/dim  1,234 examples/s" in lines[0]
     assert "10/10  2.300 bits/dim" in lines[1]

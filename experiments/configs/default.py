@@ -1,5 +1,7 @@
 """Every field of a config, with its default; an experiment's file sets what differs."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -12,18 +14,21 @@ def get_config() -> Config:
     config.seed = 0
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # "digits", "photos", "folder", or any image set of TFDS
-    config.data.path = placeholder(str)  # of the "folder"
+    config.data.name = "digits"  # images: or "photos", "folder", any of TFDS; vectors: "moons", "table"
+    config.data.path = placeholder(str)  # of the "folder" of images, or the "table", .csv or .parquet
+    config.data.build = placeholder(str)  # of the set, which must be this; a run takes what it finds
     config.data.data_dir = placeholder(str)  # of prepared sets; ~/tensorflow_datasets by default
     config.data.download = False  # whether TFDS may download a set that is not prepared
     config.data.image_size = placeholder(int)  # pixels a side; None: as the set has it
     config.data.channels = placeholder(int)  # 1 or 3; None: as the set has it
+    config.data.train_examples = placeholder(int)  # drawn of a density in the plane; 20,000 by default
     config.data.valid_examples = placeholder(int)  # held out of train where a set has no valid
     config.data.n_bits = 8  # fewer reduce 8-bit pixels to 2^n_bits levels
     config.data.flip = False  # mirror half of the training images
     config.data.shift = 0.0  # move training images by up to this share of their size
 
-    config.model = ConfigDict()  # the model's name, and its hyperparameters
+    # The model's name, and its hyperparameters: for another model than Glow, a whole other ConfigDict.
+    config.model = ConfigDict()
     config.model.name = "glow"
     config.model.levels = 3
     config.model.depth = 32
@@ -46,11 +51,12 @@ def get_config() -> Config:
     config.optimizer.warmup_steps = 500
     config.optimizer.weight_decay = 0.0  # decoupled
     config.optimizer.clip_norm = 50.0
+    config.optimizer.running_momentum = 0.9  # of batch norms' running statistics; all else skips them
 
     config.train = ConfigDict()
     config.train.steps = 10_000
     config.train.batch_size = 64  # global
-    config.train.init_examples = 256  # images for the data-dependent initialisation
+    config.train.init_examples = 256  # for the data-dependent initialisation
     config.train.accumulate = 1  # microbatches a step, one after the other on each device
     config.train.steps_per_call = 1  # steps in one device call; spares small models its overhead
     config.train.average_decay = 0.999
@@ -64,21 +70,27 @@ def get_config() -> Config:
 
     config.eval = ConfigDict()
     config.eval.weights = "average"  # or "raw"
-    config.eval.draws = 16  # of the dequantization noise, for each image
+    config.eval.draws = 16  # for each example, of the dequantization noise and of what else is random
     config.eval.samples = 1_000  # drawn at temperature 1.0, to see whether they are finite
     config.eval.batch_size = 256
     return config
 
 
-def finish(config: Config, mode: str) -> Config:
-    """The config as it is, or with mode "smoke" (`--config=FILE.py:smoke`) shrunk to seconds."""
+def finish(config: Config, mode: str, **smoke: Any) -> Config:
+    """The config as it is, or with mode "smoke" (`--config=FILE.py:smoke`) shrunk to seconds.
+
+    smoke: the model's hyperparameters in that mode, such as depth=2, width=8.
+    """
     if mode not in ("", "smoke"):
         raise ValueError(f"the config's argument must be 'smoke' or nothing; got {mode!r}")
     if mode == "smoke":
-        config.model.depth, config.model.width = 2, 8
+        unknown = smoke.keys() - config.model.keys()
+        if unknown:
+            raise ValueError(f"smoke must change fields of config.model; got {sorted(unknown)}")
+        config.model.update(smoke)
         config.train.steps, config.train.batch_size, config.train.init_examples = 4, 8, 16
         config.train.log_every, config.train.eval_every = 1, 2
-        config.train.steps_per_call = 1
+        config.train.steps_per_call = config.train.accumulate = 1
         config.optimizer.warmup_steps = 1
         config.eval.draws, config.eval.samples, config.eval.batch_size = 2, 32, 128
     return config

@@ -27,4 +27,4 @@ def get_config(mode: str = ""):
     config.train.batch_size = 64
     config.train.eval_every = 250
     config.train.steps_per_call = 25  # 17.6 ms a step, and 20.7 one by one, on two CPU cores
-    return default.finish(config, mode)
+    return default.finish(config, mode, depth=2, width=8)

@@ -26,4 +26,4 @@ def get_config(mode: str = ""):
     config.train.batch_size = 32
     config.train.eval_every = 500
     config.eval.draws = 4
-    return default.finish(config, mode)
+    return default.finish(config, mode, depth=2, width=8)

@@ -2,8 +2,12 @@
 
 z = x W, logdet = positions * log|det W|.  Kingma & Dhariwal 2018, section 3.2, arXiv:1807.03039.
 
-Two parametrisations. "dense" is W itself, as Glow's released code trains it. "plu" is
+Three parametrisations. "dense" is W itself, as Glow's released code trains it. "plu" is
 W = P L (U + diag(sign * exp(log_s))), P fixed: log|det W| is a sum, and W stays invertible.
+"householder" is a product of as many reflections I - 2 v v^T / |v|^2 as there are channels: W stays
+orthogonal, logdet = 0. Tomczak & Welling 2016, arXiv:1611.09630; in 1x1 convolutions, Hoogeboom et al.
+2019, arXiv:1901.11137.
+
 W, its inverse and its log-determinant depend on params alone, so `prepare` computes them, once a call
 and for all depths of a repeat at a time, in matrix products: LAPACK has no place in a training step
 (jaxlib 0.10's batched triangular solves can deadlock on a CPU with few cores).
@@ -15,25 +19,27 @@ import jax.numpy as jnp
 from flowjax_glow.base import Bijector
 from flowjax_glow.bijectors.matrix import inverse_and_logdet, inverse_triangular, matmul
 
-PARAMETRIZATIONS = ("dense", "plu")
-
 
 def invertible_conv(*, parametrization: str = "dense") -> Bijector:
-    """Channel-mixing bijector on (batch, ..., channels); init draws W as a random rotation.
+    """Channel-mixing bijector on (batch, ..., channels); init draws W at random, orthogonal.
 
     params, dense: {"kernel": (channels, channels)}, indexed (in, out). plu: {"lu": (channels,
     channels), "permutation": (channels,) int32, "sign": (channels,) int32}; lu holds L strictly below
-    the diagonal, U strictly above it and log|s| on it, and the last two are constants.
+    the diagonal, U strictly above it and log|s| on it, and the last two are constants. householder:
+    {"reflections": (channels, channels)}, a v in each row, of any length but 0.
 
     Raises:
       ValueError: for an unknown parametrization.
     """
-    if parametrization not in PARAMETRIZATIONS:
-        raise ValueError(f"parametrization must be one of {PARAMETRIZATIONS}; got {parametrization!r}")
+    if parametrization not in _PREPARE:
+        raise ValueError(f"parametrization must be one of {sorted(_PREPARE)}; got {parametrization!r}")
 
     def init(key, x, cond=None):
         del cond
-        kernel = jax.random.orthogonal(key, x.shape[-1], dtype=x.dtype)
+        channels = x.shape[-1]
+        if parametrization == "householder":
+            return {"reflections": jax.random.normal(key, (channels, channels), x.dtype)}
+        kernel = jax.random.orthogonal(key, channels, dtype=x.dtype)
         return {"kernel": kernel} if parametrization == "dense" else _factorize(kernel)
 
     def forward(params, x, cond=None, key=None):
@@ -49,7 +55,7 @@ def invertible_conv(*, parametrization: str = "dense") -> Bijector:
     def prepare(params):
         if "inverse" in params:
             return params
-        return _dense(params["kernel"]) if parametrization == "dense" else _multiply(**params)
+        return _PREPARE[parametrization](**params)
 
     return Bijector(init, forward, inverse, prepare)
 
@@ -84,3 +90,17 @@ def _multiply(lu, permutation, sign):
         "inverse": inverse,
         "logdet": jnp.sum(log_s),
     }
+
+
+def _reflect(reflections):
+    # The product of all reflections at once is I - V^T T V, where the inverse of T is upper triangular:
+    # 1/2 on the diagonal and the products of the unit vectors above it. (Joffrain et al. 2006,
+    # "Accumulating Householder transformations, revisited".)
+    v = reflections / jnp.sqrt(jnp.sum(reflections**2, axis=1, keepdims=True))
+    eye = jnp.eye(v.shape[0], dtype=v.dtype)
+    t = inverse_triangular((jnp.triu(matmul(v, v.T), 1) + 0.5 * eye).T).T
+    kernel = eye - matmul(v.T, matmul(t, v))
+    return {"kernel": kernel, "inverse": kernel.T, "logdet": jnp.zeros((), v.dtype)}
+
+
+_PREPARE = {"dense": _dense, "plu": _multiply, "householder": _reflect}

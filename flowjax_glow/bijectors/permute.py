@@ -1,11 +1,14 @@
-"""Fixed permutations of the channels: reverse, as in RealNVP, and shuffle.
+"""Fixed permutations of the channels: reverse, as in RealNVP, shuffle, and any other.
 
-They are the two things that Glow's invertible 1x1 convolution generalises and is compared with:
+reverse and shuffle are what Glow's invertible 1x1 convolution generalises and is compared with:
 Kingma & Dhariwal 2018, section 3.2, arXiv:1807.03039. logdet 0.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowjax_glow.base import Bijector
 
@@ -47,3 +50,30 @@ def shuffle() -> Bijector:
         return {"order": jnp.argsort(params["permutation"]), **params}
 
     return Bijector(init, forward, inverse, prepare)
+
+
+def permute(permutation: Sequence[int]) -> Bijector:
+    """Permutes the channels of (batch, ..., channels): z[..., i] = x[..., permutation[i]]. No params.
+
+    Raises:
+      ValueError: for what is not a permutation of 0, ..., channels - 1; when applied, for another
+        number of channels.
+    """
+    if sorted(permutation) != list(range(len(permutation))):
+        raise ValueError(f"permutation must hold each of 0, ..., n - 1 once; got {permutation}")
+    order = np.asarray(permutation, np.int32)
+
+    def init(key, x, cond=None):
+        del key, x, cond
+        return {}
+
+    def along(order):
+        def run(params, value, cond=None, key=None):
+            del params, cond, key
+            if value.shape[-1] != order.size:
+                raise ValueError(f"channels must be {order.size}; got {value.shape[-1]}")
+            return jnp.take(value, order, axis=-1), jnp.zeros((value.shape[0],), value.dtype)
+
+        return run
+
+    return Bijector(init, along(order), along(np.argsort(order).astype(np.int32)))

@@ -31,26 +31,27 @@ def batch_at(
     """A process's share of the global batch of `step`.
 
     Args:
-      split: the images, every process holding all of them.
+      split: the examples, every process holding all of them.
       step: counts from 0.
       batch_size: of the global batch, over all processes.
       seed: a non-negative integer.
       process_index: process p of P gets rows p * batch_size / P up to (p + 1) * batch_size / P.
       process_count: P.
-      flip: mirrors left and right with probability 1/2.
-      shift: moves by up to this fraction of the height and of the width (in whole pixels, rounded
-        down), repeating the pixels at the edge.
+      flip: mirrors images left and right with probability 1/2.
+      shift: moves images by up to this fraction of the height and of the width (in whole pixels,
+        rounded down), repeating the pixels at the edge.
 
     Returns:
-      {"image": uint8 (share, height, width, channels), "label": int32 (share,), "index": int32
-      (share,), the rows of the split}, with share = batch_size / process_count.
+      {"example": (share, *event), uint8 images or float32 vectors, "label": int32 (share,), "index":
+      int32 (share,), the rows of the split}, with share = batch_size / process_count.
 
     Raises:
-      ValueError: if the processes do not divide the batch, or an argument is out of its range.
+      ValueError: if the processes do not divide the batch, an argument is out of its range, or vectors
+        are to be flipped or shifted.
     """
-    n, height, width, _ = split.images.shape
+    n = len(split.examples)
     if n == 0:
-        raise ValueError("a split must have at least one image; got 0")
+        raise ValueError("a split must have at least one example; got 0")
     if step < 0:
         raise ValueError(f"step must not be negative; got {step}")
     if batch_size < 1 or batch_size % process_count:
@@ -68,14 +69,17 @@ def batch_at(
     share = batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
     index = _rows_of_batch(n, step, batch_size, seed)[rows]
-    images = split.images[index]
+    examples = split.examples[index]
     if flip or shift:
+        if examples.ndim != 4:
+            raise ValueError(f"flip and shift are for images; got vectors of {examples.shape[1]}")
+        _, height, width, _ = examples.shape
         rng = _generator(seed, _AUGMENTATION, step)
         mirror = rng.integers(2, size=batch_size) * flip
         down = _offsets(rng, int(shift * height), batch_size)
         right = _offsets(rng, int(shift * width), batch_size)
-        images = _moved(images, mirror[rows], down[rows], right[rows])
-    return {"image": images, "label": split.labels[index], "index": index}
+        examples = _moved(examples, mirror[rows], down[rows], right[rows])
+    return {"example": examples, "label": split.labels[index], "index": index}
 
 
 def _rows_of_batch(n: int, step: int, batch_size: int, seed: int) -> Int[np.ndarray, " batch"]:

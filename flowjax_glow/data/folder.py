@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowjax_glow.data.split import Info, Split
+from flowjax_glow.data.split import Info, Split, hashed_split
 from flowjax_glow.data.square import square
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -57,8 +57,7 @@ def load(
 
 def split_of(name: str) -> str:
     """The split of a file, by its name relative to the folder, with forward slashes."""
-    u = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
-    return "train" if u < 0.8 else "valid" if u < 0.9 else "test"
+    return hashed_split(name.encode())
 
 
 def _shape(image_size: int | None, channels: int | None) -> tuple[int, int, int]:

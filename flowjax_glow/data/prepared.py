@@ -14,6 +14,7 @@ from absl import logging
 from flowjax_glow.data import bundled
 from flowjax_glow.data.split import Info, Split
 from flowjax_glow.data.square import square
+from flowjax_glow.data.toys import TOYS
 from flowjax_glow.data.without_tensorflow import without_tensorflow
 
 
@@ -30,8 +31,8 @@ def open_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise ValueError(
-            f"unknown data set {name!r}; bundled are {', '.join(bundled.N_BINS)} and folder, and "
-            "any image set of tensorflow-datasets works (cifar10, mnist, svhn_cropped, ...)"
+            f"unknown data set {name!r}; bundled are {', '.join([*bundled.N_BINS, *TOYS])}; folder and "
+            "table are yours; any image set of tensorflow-datasets works (cifar10, mnist, ...)"
         ) from None
 
 
@@ -46,7 +47,7 @@ def info(builder: Any, *, image_size: int | None, channels: int | None) -> Info:
     label = dict(builder.info.features).get("label")
     return Info(
         build=builder.info.full_name,
-        image_shape=_image_shape(builder, image_size, channels),
+        event_shape=_image_shape(builder, image_size, channels),
         n_bins=bundled.N_BINS.get(builder.name, 256),
         num_classes=label.num_classes if isinstance(label, tfds.features.ClassLabel) else None,
     )
@@ -72,19 +73,19 @@ def load(
       FileNotFoundError: if the set is not prepared, and download is False.
     """
     what = info(builder, image_size=image_size, channels=channels)
+    shape = _image_shape(builder, image_size, channels)
     builder = _prepare(builder, download or builder.name in bundled.N_BINS)
     sizes = {name: part.num_examples for name, part in builder.info.splits.items()}
     source = _data_source(builder, tfds_split(sizes, split, valid_examples))
 
-    resized = what.image_shape != builder.info.features["image"].shape
-    images = np.empty((len(source), *what.image_shape), np.uint8)
+    resized = shape != builder.info.features["image"].shape
+    images = np.empty((len(source), *shape), np.uint8)
     labels = np.full(len(source), -1, np.int32)
     for i, example in enumerate(source):
-        image = square(example["image"], what.image_shape) if resized else example["image"]
-        if image.shape != what.image_shape:
+        image = square(example["image"], shape) if resized else example["image"]
+        if image.shape != shape:
             raise ValueError(
-                f"images of {what.build} must be {what.image_shape}; image {i} of {split} is "
-                f"{image.shape}"
+                f"images of {what.build} must be {shape}; image {i} of {split} is {image.shape}"
             )
         images[i] = image
         if what.num_classes is not None:

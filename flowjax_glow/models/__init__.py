@@ -4,9 +4,33 @@ from collections.abc import Callable
 from typing import Any
 
 from flowjax_glow.flow import Flow
+from flowjax_glow.models.ffjord import ffjord
+from flowjax_glow.models.flow_plus_plus import flow_plus_plus
 from flowjax_glow.models.glow import glow
+from flowjax_glow.models.iaf import iaf
+from flowjax_glow.models.jet import jet
+from flowjax_glow.models.maf import maf
+from flowjax_glow.models.neural_spline_flow import neural_spline_flow
+from flowjax_glow.models.nice import nice
+from flowjax_glow.models.planar_flow import planar_flow
+from flowjax_glow.models.real_nvp import real_nvp
+from flowjax_glow.models.residual_flow import residual_flow
+from flowjax_glow.models.tarflow import tarflow
 
-MODELS: dict[str, Callable[..., Flow]] = {"glow": glow}
+MODELS: dict[str, Callable[..., Flow]] = {
+    "ffjord": ffjord,
+    "flow_plus_plus": flow_plus_plus,
+    "glow": glow,
+    "iaf": iaf,
+    "jet": jet,
+    "maf": maf,
+    "neural_spline_flow": neural_spline_flow,
+    "nice": nice,
+    "planar_flow": planar_flow,
+    "real_nvp": real_nvp,
+    "residual_flow": residual_flow,
+    "tarflow": tarflow,
+}
 
 
 def build(name: str, event_shape: tuple[int, ...], **hyperparameters: Any) -> Flow:
@@ -20,4 +44,19 @@ def build(name: str, event_shape: tuple[int, ...], **hyperparameters: Any) -> Fl
     return MODELS[name](event_shape, **hyperparameters)
 
 
-__all__ = ["MODELS", "build", "glow"]
+__all__ = [
+    "MODELS",
+    "build",
+    "ffjord",
+    "flow_plus_plus",
+    "glow",
+    "iaf",
+    "jet",
+    "maf",
+    "neural_spline_flow",
+    "nice",
+    "planar_flow",
+    "real_nvp",
+    "residual_flow",
+    "tarflow",
+]

@@ -15,16 +15,18 @@ from flowjax_glow.bijectors.affine_coupling import affine_coupling
 from flowjax_glow.bijectors.invertible_conv import invertible_conv
 from flowjax_glow.bijectors.learned_prior import learned_prior
 from flowjax_glow.bijectors.permute import reverse, shuffle
+from flowjax_glow.bijectors.spline_coupling import spline_coupling
 from flowjax_glow.bijectors.squeeze import squeeze
 from flowjax_glow.combine import chain, factor_out, repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.convnet import ConvNet, PriorNet
 from flowjax_glow.priors import standard_normal
 
-COUPLINGS = {"affine": affine_coupling, "additive": additive_coupling}
+COUPLINGS = {"affine": affine_coupling, "additive": additive_coupling, "spline": spline_coupling}
 PERMUTATIONS = {
     "conv1x1": partial(invertible_conv, parametrization="dense"),
     "plu": partial(invertible_conv, parametrization="plu"),
+    "householder": partial(invertible_conv, parametrization="householder"),
     "shuffle": shuffle,
     "reverse": reverse,
 }
@@ -55,7 +57,8 @@ def glow(
     Args:
       event_shape: height and width divisible by 2^levels.
       levels: L of the paper. depth: K, steps a level. width: hidden channels of the conditioners.
-      coupling: "affine" or "additive". permutation: "conv1x1" (dense W), "plu", "shuffle" or "reverse".
+      coupling: "affine", "additive", or "spline", as neural spline flows have it on images.
+      permutation: "conv1x1" (dense W), "plu", "householder" (orthogonal W), "shuffle" or "reverse".
       learn_top: whether the last latent has a learned mean and scale.
       edge_bias: whether 3x3 convolutions carry a channel that marks the padded border.
       num_classes: makes the last latent's prior depend on the label, cond of shape (batch,).

@@ -1,12 +1,14 @@
-"""Pictures of data, samples and learning curves: arrays in, uint8 arrays or files out."""
+"""Pictures of data, samples, densities and learning curves: arrays in, uint8 arrays or files out."""
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+
+from flowjax_glow.likelihood import BITS_PER_DIM, Unit
 
 # Small pictures are enlarged to about this many pixels a side, each pixel to a square.
 _TILE_PIXELS = 64
@@ -50,12 +52,83 @@ def save_image(image: UInt8[np.ndarray, "height width 3"], path: str | os.PathLi
     Image.fromarray(image).save(path)
 
 
-def learning_curve(metrics: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Plots bits/dim over the steps, of the training batches and of the valid split, to a file."""
+def scatter(
+    clouds: dict[str, Float[np.ndarray, "_ 2"]], columns: Sequence[str]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Points in the plane side by side, a panel each under its name, all in the window of the first."""
     from matplotlib.figure import Figure
 
-    train = [(r["step"], r["bits_per_dim"]) for r in metrics if "bits_per_dim" in r]
-    valid = [(r["step"], r["valid_bits_per_dim"]) for r in metrics if "valid_bits_per_dim" in r]
+    window = _window(next(iter(clouds.values())))
+    figure = Figure(figsize=(5 * len(clouds), 5), layout="constrained")
+    panels = figure.subplots(1, len(clouds), squeeze=False)[0]
+    for axes, (title, points) in zip(panels, clouds.items(), strict=True):
+        axes.scatter(*points.T, s=1.5, color="#1f4e8c", linewidths=0, rasterized=True)
+        _dress(axes, title, columns, window)
+    return _pixels(figure)
+
+
+def heat_map(
+    density: Callable[[Float[np.ndarray, "_ 2"]], Float[np.ndarray, " _"]],
+    points: Float[np.ndarray, "_ 2"],
+    title: str,
+    columns: Sequence[str],
+    *,
+    cells: int = 300,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A density over the plane, in the window of some points, by cells x cells values of it."""
+    from matplotlib.figure import Figure
+
+    window = _window(points)
+    x, y = (np.linspace(low, high, 2 * cells + 1)[1::2] for low, high in window)  # their middles
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(
+        density(grid).reshape(cells, cells),
+        cmap="magma",
+        extent=(*window[0], *window[1]),
+        origin="lower",
+        aspect="auto",
+        vmin=0.0,
+    )
+    _dress(axes, title, columns, window)
+    return _pixels(figure)
+
+
+def _window(points: Float[np.ndarray, "_ 2"]) -> list[tuple[float, float]]:
+    """What the points span on each axis, and a tenth more on either side."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.1 * (high - low)
+    return list(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
+
+
+def _dress(axes: Any, title: str, columns: Sequence[str], window: list[tuple[float, float]]) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(columns[0])
+    axes.set_ylabel(columns[1])
+    axes.set_xlim(window[0])
+    axes.set_ylim(window[1])
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _pixels(figure: Any) -> UInt8[np.ndarray, "height width 3"]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def learning_curve(
+    metrics: Sequence[dict[str, Any]], path: str | os.PathLike[str], *, unit: Unit = BITS_PER_DIM
+) -> None:
+    """Plots the loss over the steps, of the training batches and of the valid split, to a file."""
+    from matplotlib.figure import Figure
+
+    train, valid = (
+        [(r["step"], r[field]) for r in metrics if field in r]
+        for field in (unit.field, f"valid_{unit.field}")
+    )
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     if train:
@@ -77,7 +150,7 @@ def learning_curve(metrics: Sequence[dict[str, Any]], path: str | os.PathLike[st
         low, high = min([best, *(b for _, b in train)]), max(b for _, b in valid)
         axes.set_ylim(low - 0.1, high + 0.35 * (high - low) + 0.1)
     axes.set_xlabel("step")
-    axes.set_ylabel("bits per dimension")
+    axes.set_ylabel(unit.symbol)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from flowjax_glow.likelihood import unit_of
+
 _PACKAGES = ("flowjax-glow", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -51,19 +53,33 @@ def print_record(record: dict[str, Any]) -> None:
 
 def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     r = record
-    speed = r["images_per_second"]
-    return [
+    unit, speed = unit_of(r["n_bins"]), r["examples_per_second"]
+    error = f"{r['round_trip_error']:.1e}"
+    rows = [
         ("data set", f"{r['data_set']} ({r['build']})"),
         ("split", r["split"]),
         ("examples", f"{r['examples']:,}"),
-        ("levels of a pixel", str(r["n_bins"])),
         ("weights", f"{r['weights']}, step {r['step']:,} (best on valid)"),
-        ("noise draws", str(r["draws"])),
-        ("bits/dim", f"{r['bits_per_dim']:.4f} ± {r['standard_error']:.4f} (standard error)"),
-        ("round-trip error", f"{r['round_trip_error']:.1e}; {_share(r['exact_images'])} images exact"),
+        (unit.symbol, f"{r[unit.field]:.4f} ± {r['standard_error']:.4f} (standard error)"),
+    ]
+    if r["estimated"]:
+        rows += [("log-determinant", f"an unbiased estimate, {r['draws']} draws")]
+    if r["n_bins"] is None:
+        rows += [("nats in the data's own units", f"{r['nats_in_own_units']:.4f}")]
+        if r["nats_of_truth"] is not None:
+            rows += [("nats of the true density", f"{r['nats_of_truth']:.4f}")]
+        rows += [("round-trip error", error)]
+    else:
+        rows += [
+            ("levels of a pixel", str(r["n_bins"])),
+            ("noise draws", str(r["draws"])),
+            ("round-trip error", f"{error}; {_share(r['exact_images'])} images exact"),
+        ]
+    return [
+        *rows,
         ("samples at temperature 1.0", f"{_share(r['finite_samples'])} {r['samples']:,} finite"),
         ("trained parameters", f"{r['parameters']:,}"),
-        ("training images/s", "not measured" if speed is None else f"{speed:,.0f}"),
+        ("training examples/s", "not measured" if speed is None else f"{speed:,.0f}"),
     ]
 
 

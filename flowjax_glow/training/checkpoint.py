@@ -11,16 +11,16 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from flowjax_glow.training.state import TrainState
 
-METRIC = "valid_bits_per_dim"
+METRIC = "valid"
 
 
 class Checkpoints:
     """The checkpoints of a run, in `directory`.
 
-    Keeps the latest and the one with the lowest bits per dimension on valid. Saving is asynchronous;
-    leave the context, or call close, to have it on disk. All processes of a run open, save and restore
-    together, into one directory that all of them see. create: makes the directory, and clears what a
-    killed run left half saved in it.
+    Keeps the latest and the one with the lowest negative log-likelihood on valid. Saving is
+    asynchronous; leave the context, or call close, to have it on disk. All processes of a run open,
+    save and restore together, into one directory that all of them see. create: makes the directory, and
+    clears what a killed run left half saved in it.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, create: bool = True):
@@ -63,15 +63,15 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """The step with the lowest bits per dimension on valid; None where there is none."""
+        """The step with the lowest negative log-likelihood on valid; None where there is none."""
         return self._manager.best_step()
 
-    def save(self, state: TrainState, valid_bits_per_dim: float | None) -> None:
-        """Saves the state under its step, with its bits per dimension on valid if they are known."""
+    def save(self, state: TrainState, valid: float | None) -> None:
+        """Saves the state under its step, with its negative log-likelihood on valid if it is known."""
         self._manager.save(
             int(state.step),
             args=ocp.args.StandardSave(_to_arrays(state)),  # type: ignore[reportCallIssue]
-            metrics=None if valid_bits_per_dim is None else {METRIC: valid_bits_per_dim},
+            metrics=None if valid is None else {METRIC: valid},
         )
 
     def restore(

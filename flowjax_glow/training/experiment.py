@@ -11,7 +11,7 @@ from flowjax_glow import data, models
 from flowjax_glow.base import Params
 from flowjax_glow.data.split import Info, Split
 from flowjax_glow.flow import Flow, init
-from flowjax_glow.likelihood import dequantize, reduce_bits
+from flowjax_glow.likelihood import as_floating, reduce_bits
 from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.config import Config, read_config
 from flowjax_glow.training.optimizers import make_optimizer
@@ -19,11 +19,14 @@ from flowjax_glow.training.state import TrainState, averaged_params, init_state
 
 
 class Experiment(NamedTuple):
-    """What a config describes. n_bins: levels of a pixel after the reduction to data.n_bits."""
+    """What a config describes.
+
+    n_bins: levels of a pixel after the reduction to data.n_bits; None where the data are vectors.
+    """
 
     config: Config
     info: Info
-    n_bins: int
+    n_bins: int | None
     flow: Flow
     optimizer: optax.GradientTransformation
 
@@ -45,31 +48,37 @@ class Trained(NamedTuple):
 def build(config: Config) -> Experiment:
     """The flow, optimizer and data set of a config; no image is read and no parameter made.
 
+    Where the config says the data set's build, as that of a run begun does, the set must still be it.
+
     Raises:
       ValueError: for what the config asks that cannot be, with the rule and the value.
     """
     info = data.info(**_source(config))
-    n_bits = config.data.n_bits
-    if n_bits != 8 and info.n_bins != 256:
-        raise ValueError(f"data.n_bits must be 8 for {info.n_bins} levels; got {n_bits}")
+    if config.data.build not in (None, info.build):
+        raise ValueError(f"data.build must be {info.build}, that of the data; got {config.data.build}")
+    n_bins, n_bits = info.n_bins, config.data.n_bits
+    if n_bits != 8 and n_bins != 256:
+        levels = "vectors" if n_bins is None else f"{n_bins} levels"
+        raise ValueError(f"data.n_bits must be 8 for {levels}; got {n_bits}")
     hyperparameters = config.model.to_dict()
-    flow = models.build(hyperparameters.pop("name"), info.image_shape, **hyperparameters)
+    flow = models.build(hyperparameters.pop("name"), info.event_shape, **hyperparameters)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    return Experiment(config, info, min(info.n_bins, 2**n_bits), flow, optimizer)
+    n_bins = None if n_bins is None else min(n_bins, 2**n_bits)
+    return Experiment(config, info, n_bins, flow, optimizer)
 
 
 def load_split(experiment: Experiment, name: str) -> Split:
-    """The "train", "valid" or "test" images, reduced to data.n_bits."""
+    """The "train", "valid" or "test" examples; images reduced to data.n_bits."""
     config = experiment.config.data
-    options = {"valid_examples": config.valid_examples, "download": config.download}
+    options = {k: config[k] for k in ("train_examples", "valid_examples", "download")}
     split = data.load(split=name, **_source(experiment.config), **options)
     if config.n_bits == 8:
         return split
-    return split._replace(images=reduce_bits(split.images, config.n_bits))
+    return split._replace(examples=reduce_bits(split.images, config.n_bits))
 
 
 def batch_at(experiment: Experiment, split: Split, step: int) -> dict[str, Any]:
-    """What this process has of a step's training batch, augmented: {"image", "label"}."""
+    """What this process has of a step's training batch, augmented: {"example", "label"}."""
     config = experiment.config
     batch = data.batch_at(
         split,
@@ -81,22 +90,22 @@ def batch_at(experiment: Experiment, split: Split, step: int) -> dict[str, Any]:
         flip=config.data.flip,
         shift=config.data.shift,
     )
-    return {name: batch[name] for name in ("image", "label")}
+    return {name: batch[name] for name in ("example", "label")}
 
 
 def initial_state(experiment: Experiment, split: Split) -> TrainState:
-    """The state before the first step; the params are initialised on train.init_examples images.
+    """The state before the first step; the params are initialised on train.init_examples examples.
 
-    Every process sees the same images, and so makes the same params.
+    Every process sees the same examples, and so makes the same params.
     """
     config = experiment.config
     batch = data.batch_at(split, 0, batch_size=config.train.init_examples, seed=config.seed)
-    return _make_state(experiment, jnp.asarray(batch["image"]), jnp.asarray(batch["label"]))
+    return _make_state(experiment, jnp.asarray(batch["example"]), jnp.asarray(batch["label"]))
 
 
-def _make_state(experiment: Experiment, images: Any, labels: Any) -> TrainState:
+def _make_state(experiment: Experiment, examples: Any, labels: Any) -> TrainState:
     init_key, noise_key, run_key = jax.random.split(jax.random.key(experiment.config.seed), 3)
-    x = dequantize(noise_key, images, n_bins=experiment.n_bins)
+    x = as_floating(noise_key, examples, n_bins=experiment.n_bins)
     cond = labels if experiment.conditional else None
     params = init(experiment.flow, init_key, x, cond)
     return init_state(params, experiment.optimizer, run_key)
@@ -104,9 +113,10 @@ def _make_state(experiment: Experiment, images: Any, labels: Any) -> TrainState:
 
 def abstract_state(experiment: Experiment) -> TrainState:
     """The shapes and dtypes of the state; nothing is allocated."""
-    images = jax.ShapeDtypeStruct((2, *experiment.flow.event_shape), jnp.uint8)
+    dtype = jnp.float32 if experiment.n_bins is None else jnp.uint8
+    examples = jax.ShapeDtypeStruct((2, *experiment.flow.event_shape), dtype)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
-    return jax.eval_shape(lambda *batch: _make_state(experiment, *batch), images, labels)
+    return jax.eval_shape(lambda *batch: _make_state(experiment, *batch), examples, labels)
 
 
 def load_trained(workdir: str, *, weights: str | None = None) -> Trained:
@@ -135,6 +145,13 @@ def params_of(state: TrainState, weights: str) -> Params:
     if weights not in ("average", "raw"):
         raise ValueError(f"weights must be 'average' or 'raw'; got {weights!r}")
     return averaged_params(state) if weights == "average" else state.params
+
+
+def config_of(experiment: Experiment) -> Config:
+    """The config of a run that has begun, which says the build of its data set."""
+    config = experiment.config.copy_and_resolve_references()
+    config.data.build = experiment.info.build
+    return config
 
 
 def _source(config: Config) -> dict[str, Any]:

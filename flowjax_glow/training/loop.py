@@ -15,6 +15,7 @@ from flowjax_glow.base import Params
 from flowjax_glow.data.split import Split
 from flowjax_glow.evaluation import likelihood
 from flowjax_glow.flow import count_parameters
+from flowjax_glow.likelihood import unit_of
 from flowjax_glow.report.record import write_record
 from flowjax_glow.sharding import fsdp_shardings, put_state, to_this_process
 from flowjax_glow.training.checkpoint import Checkpoints
@@ -25,13 +26,15 @@ from flowjax_glow.training.experiment import (
     abstract_state,
     batch_at,
     build,
+    config_of,
     initial_state,
     load_split,
     load_trained,
     params_of,
 )
 from flowjax_glow.training.metrics import MetricsLog, Progress, Silent
-from flowjax_glow.training.outcome import evaluate_trained, sample_grid, write_pictures
+from flowjax_glow.training.outcome import evaluate_trained
+from flowjax_glow.training.pictures import can_be_drawn, sample_picture, write_pictures
 from flowjax_glow.training.state import TrainState
 from flowjax_glow.training.step import make_train_step
 
@@ -49,7 +52,7 @@ class PreemptedError(RuntimeError):
 
 
 class Ready(NamedTuple):
-    """A run that may begin: its experiment, images, devices and folder, which holds the config."""
+    """A run that may begin: its experiment, data, devices and folder, which holds the config."""
 
     experiment: Experiment
     train_split: Split
@@ -87,9 +90,10 @@ def set_up(config: Config, workdir: str) -> Ready:
     """
     experiment = build(config)
     mesh = check_devices(config)
-    splits = load_split(experiment, "train"), load_split(experiment, "valid")
-    write_config(Path(workdir), config)
-    return Ready(experiment, *splits, mesh, workdir)
+    train_split, valid_split = load_split(experiment, "train"), load_split(experiment, "valid")
+    batch_at(experiment, train_split, 0)  # for what it refuses
+    write_config(Path(workdir), config_of(experiment))
+    return Ready(experiment, train_split, valid_split, mesh, workdir)
 
 
 def run(ready: Ready) -> dict[str, Any]:
@@ -109,6 +113,7 @@ def train(ready: Ready) -> TrainState:
     experiment, train_split, valid_split, mesh, workdir = ready
     config = experiment.config
     total, per_call = config.train.steps, config.train.steps_per_call
+    unit = unit_of(experiment.n_bins)
     train_step = make_train_step(
         experiment.flow,
         experiment.optimizer,
@@ -125,12 +130,12 @@ def train(ready: Ready) -> TrainState:
         state = driver.put_state(state)
         with (
             MetricsLog(workdir, from_step=start) if writes else Silent() as log,
-            Progress(total, start=start) if writes else Silent() as progress,
+            Progress(total, unit=unit.symbol, start=start) if writes else Silent() as progress,
         ):
             verb = "goes on from" if start else "starts at"
             progress.say(
                 f"{verb} step {start}: {count_parameters(state.params):,} parameters, "
-                f"{len(train_split.images):,} images, {mesh.size} devices"
+                f"{len(train_split.examples):,} examples, {mesh.size} devices"
             )
             meter = _Meter(config.train.batch_size)
             under_way: collections.deque[Any] = collections.deque()
@@ -146,20 +151,20 @@ def train(ready: Ready) -> TrainState:
                 evaluates = step % config.train.eval_every == 0 or step == total
                 if step % config.train.log_every == 0 or evaluates:
                     values = _finite(metrics, step)  # so that nothing else is ever saved
-                    rate = meter.images_per_second(step)
+                    rate = meter.examples_per_second(step)
                     if rate is not None:
-                        values["images_per_second"] = rate
+                        values["examples_per_second"] = rate
                     log.scalars(step, **values)
-                    progress.update(step, values["bits_per_dim"], rate)
+                    progress.update(step, values[unit.field], rate)
                 if evaluates:
                     state = put_state(state, mesh)  # what pmap gives is not what Orbax saves
                     weights = to_this_process(params_of(state, config.eval.weights), mesh)
-                    valid = _valid_bits_per_dim(experiment, weights, valid_split, mesh)
+                    valid = _valid_loss(experiment, weights, valid_split, mesh)
                     checkpoints.save(state, valid)
-                    log.scalars(step, valid_bits_per_dim=valid)
-                    if writes:
-                        log.image(step, "samples", sample_grid(experiment, weights))
-                    progress.say(f"step {step:>6}/{total}  valid {valid:.4f} bits/dim")
+                    log.scalars(step, **{f"valid_{unit.field}": valid})
+                    if writes and can_be_drawn(experiment):
+                        log.image(step, "samples", sample_picture(experiment, weights))
+                    progress.say(f"step {step:>6}/{total}  valid {valid:.4f} {unit.symbol}")
                     meter.restart(step)
                 if reached_preemption_sync_point(step):  # the same step in all processes
                     if not evaluates:
@@ -191,7 +196,7 @@ def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
     return values
 
 
-def _valid_bits_per_dim(experiment: Experiment, params: Params, split: Split, mesh: Mesh) -> float:
+def _valid_loss(experiment: Experiment, params: Params, split: Split, mesh: Mesh) -> float:
     """With one draw of the noise, the same at every evaluation, so that steps can be compared."""
     config = experiment.config
     return likelihood(
@@ -207,7 +212,7 @@ def _valid_bits_per_dim(experiment: Experiment, params: Params, split: Split, me
 
 
 class _Meter:
-    """Images a second of training alone: from restart to the reading."""
+    """Examples a second of training alone: from restart to the reading."""
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
@@ -217,7 +222,7 @@ class _Meter:
     def restart(self, step: int) -> None:
         self._step, self._time = step, time.perf_counter()
 
-    def images_per_second(self, step: int) -> float | None:
+    def examples_per_second(self, step: int) -> float | None:
         rate = None
         if self._step is not None and step > self._step:
             rate = (step - self._step) * self._batch_size / (time.perf_counter() - self._time)

@@ -60,9 +60,13 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """A bar with bits/dim, images/s and the time left; plain lines where the output is no terminal."""
+    """A bar with the loss, examples/s and the time left; plain lines where the output is no terminal.
 
-    def __init__(self, total: int, *, start: int = 0, seconds_between_lines: float = 15.0):
+    unit: of the loss, as it is to be written.
+    """
+
+    def __init__(self, total: int, *, unit: str, start: int = 0, seconds_between_lines: float = 15.0):
+        self._unit = unit
         self._total, self._between, self._last = total, seconds_between_lines, -math.inf
         self._started, self._start = time.monotonic(), start
         self._bar = None
@@ -86,10 +90,10 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, step: int, bits_per_dim: float, images_per_second: float | None) -> None:
-        """Shows how far the run is; images_per_second None while it is not known."""
-        rate = "" if images_per_second is None else f"  {images_per_second:,.0f} images/s"
-        numbers = f"{bits_per_dim:.3f} bits/dim{rate}"
+    def update(self, step: int, loss: float, examples_per_second: float | None) -> None:
+        """Shows how far the run is; examples_per_second None while it is not known."""
+        rate = "" if examples_per_second is None else f"  {examples_per_second:,.0f} examples/s"
+        numbers = f"{loss:.3f} {self._unit}{rate}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, numbers=numbers)
             return

@@ -1,7 +1,9 @@
 """The optimizer of a config: warm-up from zero, clipping, decay, by optax."""
 
+import jax
 import optax
 
+from flowjax_glow.base import Params, is_running
 from flowjax_glow.training.config import Config
 
 _SCALE_BY = {
@@ -33,14 +35,28 @@ def learning_rate_schedule(config: Config, total_steps: int) -> optax.Schedule:
 def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
     """Clip by global norm, scale by Adam or Adamax, decoupled weight decay, learning rate.
 
+    None of that is for running statistics, whose gradients are differences (base.RUNNING): they go
+    running <- running - (1 - running_momentum) * gradient from the first step on.
+
     Raises:
-      ValueError: for an unknown optimizer or schedule.
+      ValueError: for an unknown optimizer or schedule, or a running_momentum outside [0, 1).
     """
     if config.name not in _SCALE_BY:
         raise ValueError(f"optimizer.name must be one of {sorted(_SCALE_BY)}; got {config.name!r}")
-    return optax.chain(
+    momentum = config.running_momentum
+    if not 0 <= momentum < 1:
+        raise ValueError(f"optimizer.running_momentum must be in [0, 1); got {momentum}")
+    learned = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         _SCALE_BY[config.name](b1=config.b1, b2=config.b2),
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(learning_rate_schedule(config, total_steps)),
+    )
+    running = optax.scale(momentum - 1.0)
+    return optax.partition({"learned": learned, "running": running}, _kinds)
+
+
+def _kinds(trained: Params) -> Params:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "running" if is_running(path) else "learned", trained
     )

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from flowjax_glow.base import Batch, Params, PRNGKey, merge_trainable, split_trainable
+from flowjax_glow.base import Batch, Params, PRNGKey, is_running, merge_trainable, split_trainable
 from flowjax_glow.flow import Flow, log_prob
-from flowjax_glow.likelihood import bits_per_dim, dequantize
+from flowjax_glow.likelihood import as_floating, negative_log_likelihood, unit_of
 from flowjax_glow.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -22,11 +22,11 @@ class TrainStep(NamedTuple):
     gradients(params, key, batch, device=0) -> (loss, grads)
     update(state, loss, grads) -> (state, metrics)
 
-    gradients sees one device's share of the batch, {"image": integers (share,
-    *event_shape) in [0, n_bins), "label": (share,)}, and returns means over it; the share of device d
+    gradients sees one device's share of the batch, {"example": (share, *event_shape), integers in
+    [0, n_bins) or floating, "label": (share,)}, and returns means over it; the share of device d
     begins at example d * share of the global batch. update wants the mean over the global batch. grads
-    has the structure of the trained params. metrics: "bits_per_dim", the loss, and "grad_norm" before
-    clipping.
+    has the structure of the trained params. metrics: the loss, "bits_per_dim" or "nats", and
+    "grad_norm" before clipping.
     """
 
     gradients: Callable[..., tuple[Array, Params]]
@@ -37,20 +37,20 @@ def make_train_step(
     flow: Flow,
     optimizer: optax.GradientTransformation,
     *,
-    n_bins: int,
+    n_bins: int | None,
     conditional: bool = False,
     average_decay: float = 0.999,
     accumulate: int = 1,
 ) -> TrainStep:
-    """The step of a flow: bits per dimension of dequantized images, down by an optimizer.
+    """The step of a flow: bits per dimension of dequantized images, or nats, down by an optimizer.
 
     The noise of an image depends on the key and its place in the global batch, not on the device; a
-    dropout mask depends on the device and the microbatch too.
+    dropout mask, and what a stochastic bijector draws, depends on the device and the microbatch too.
 
     Args:
       flow: gives log_prob.
       optimizer: of the trained leaves.
-      n_bins: levels of a pixel.
+      n_bins: levels of a pixel; None for vectors.
       conditional: whether the flow is told the labels.
       average_decay: of the moving average of the trained params.
       accumulate: microbatches that a device takes one after the other; each holds 1 / accumulate of
@@ -60,32 +60,32 @@ def make_train_step(
     def loss(trained: Params, constants: Params, x: Array, cond: Batch | None, key: PRNGKey):
         params = merge_trainable(trained, constants)
         lp = log_prob(flow, params, x, cond, key)
-        return jnp.mean(bits_per_dim(lp, flow.event_shape, n_bins=n_bins))
+        return jnp.mean(negative_log_likelihood(lp, flow.event_shape, n_bins=n_bins))
 
     def gradients(
         params: Params, key: PRNGKey, batch: dict[str, Any], device: int | Array = 0
     ) -> tuple[Array, Params]:
         noise_key, net_key = jax.random.split(key)
         net_key = jax.random.fold_in(net_key, device)
-        share = batch["image"].shape[0]
+        share = batch["example"].shape[0]
         trained, constants = split_trainable(params)
 
-        def of_microbatch(images, labels, index, key):
-            x = dequantize(noise_key, images, n_bins=n_bins, index=index)
+        def of_microbatch(examples, labels, index, key):
+            x = as_floating(noise_key, examples, n_bins=n_bins, index=index)
             cond = labels if conditional else None
             return jax.value_and_grad(loss)(trained, constants, x, cond, key)
 
         index = device * share + jnp.arange(share)
         if accumulate == 1:
-            return of_microbatch(batch["image"], batch["label"], index, net_key)
+            return of_microbatch(batch["example"], batch["label"], index, net_key)
 
         def add(total, microbatch):
-            (images, labels, index), i = microbatch
-            result = of_microbatch(images, labels, index, jax.random.fold_in(net_key, i))
+            (examples, labels, index), i = microbatch
+            result = of_microbatch(examples, labels, index, jax.random.fold_in(net_key, i))
             return jax.tree.map(jnp.add, total, result), None
 
-        examples = (batch["image"], batch["label"], index)
-        microbatches = jax.tree.map(lambda a: _microbatches(a, accumulate), examples)
+        whole = (batch["example"], batch["label"], index)
+        microbatches = jax.tree.map(lambda a: _microbatches(a, accumulate), whole)
         zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), trained))
         total, _ = jax.lax.scan(add, zero, (microbatches, jnp.arange(accumulate)))
         return jax.tree.map(lambda a: a / accumulate, total)
@@ -95,11 +95,17 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         trained = optax.apply_updates(trained, updates)
         average = _moving_average(state.average, trained, state.step, average_decay)
-        metrics = {"bits_per_dim": value, "grad_norm": optax.tree.norm(grads)}
+        metrics = {unit_of(n_bins).field: value, "grad_norm": optax.tree.norm(_learned(grads))}
         params = merge_trainable(trained, constants)
         return TrainState(state.step + 1, params, opt_state, average, state.key), metrics
 
     return TrainStep(gradients, update)
+
+
+def _learned(grads: Params) -> list[Array]:
+    # A running statistic's is a difference, and its optimizer's own.
+    leaves = jax.tree_util.tree_leaves_with_path(grads)
+    return [gradient for path, gradient in leaves if not is_running(path)]
 
 
 def _microbatches(examples: Array, count: int) -> Array:

@@ -1,0 +1,76 @@
+"""What Flow++ does with the two halves of a coupling between couplings: maps each, and swaps them.
+
+Ho et al. 2019 (Flow++), arXiv:1902.00275, released code (`Pointwise` and `TupleFlip`, on a pair of
+halves). Here a flow's value stays one array, divided as bijectors.mask says.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from flowjax_glow.base import Bijector
+from flowjax_glow.bijectors.mask import MASKS, merge, split
+
+
+def halves(bijector: Bijector, *, mask: str = "channel") -> Bijector:
+    """Takes each half of (batch, ..., channels) through `bijector`, with parameters of its own.
+
+    params: a pair of those of bijector, for the half that a coupling keeps and for the one it changes.
+    logdet: the sum of both. The bijector keeps the shape of what it is given.
+
+    Args:
+      mask: "channel" or "checkerboard". See bijectors.mask.
+
+    Raises:
+      ValueError: for an unknown mask; when applied, for an input that does not divide in halves.
+    """
+    _check(mask)
+
+    def init(key, x, cond=None):
+        pairs = zip(jax.random.split(key), split(x, mask), strict=True)
+        return tuple(bijector.init(k, half, cond) for k, half in pairs)
+
+    def apply(fn, params, x, cond, key):
+        keys = (None, None) if key is None else jax.random.split(key)
+        (a, a_logdet), (b, b_logdet) = (
+            fn(p, half, cond, k) for p, half, k in zip(params, split(x, mask), keys, strict=True)
+        )
+        return merge(a, b, mask), a_logdet + b_logdet
+
+    return Bijector(
+        init,
+        lambda params, x, cond=None, key=None: apply(bijector.forward, params, x, cond, key),
+        lambda params, z, cond=None, key=None: apply(bijector.inverse, params, z, cond, key),
+        lambda params: tuple(bijector.prepare(p) for p in params),
+        stochastic=bijector.stochastic,
+    )
+
+
+def swap_halves(*, mask: str = "channel") -> Bijector:
+    """Exchanges the halves of (batch, ..., channels), so that the next coupling changes the other.
+
+    No params. logdet 0. Its own inverse. Couplings without flip that are all alike, each with a swap
+    behind it, are one block to repeat.
+
+    Args:
+      mask: "channel" or "checkerboard". See bijectors.mask.
+
+    Raises:
+      ValueError: for an unknown mask; when applied, for an input that does not divide in halves.
+    """
+    _check(mask)
+
+    def init(key, x, cond=None):
+        del key, x, cond
+        return {}
+
+    def swap(params, x, cond=None, key=None):
+        del params, cond, key
+        first, second = split(x, mask)
+        return merge(second, first, mask), jnp.zeros((x.shape[0],), x.dtype)
+
+    return Bijector(init, swap, swap)
+
+
+def _check(mask):
+    if mask not in MASKS:
+        raise ValueError(f"mask must be one of {MASKS}; got {mask!r}")
