@@ -1,6 +1,6 @@
 """Evaluates a run's best checkpoint: exact bits per dimension, every example of a split once.
 
-python -m experiments.evaluate --workdir=runs/glow_digits [--split=valid --draws=16 --weights=raw]
+python -m experiments.evaluate --workdir=runs/glow_digits [--split=valid --draws=16 --importance=64]
 """
 
 from pathlib import Path
@@ -18,6 +18,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=Tru
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which images.")
 DRAWS = flags.DEFINE_integer(
     "draws", None, "Noise draws an image; the config's by default.", lower_bound=1
+)
+IMPORTANCE = flags.DEFINE_integer(
+    "importance", None, "Samples K in each bound; the config's by default.", lower_bound=1
 )
 WEIGHTS = flags.DEFINE_enum("weights", None, ["average", "raw"], "The config's by default.")
 SEED = flags.DEFINE_integer("seed", None, "Of the noise; the config's by default.")
@@ -38,6 +41,7 @@ def main(argv: list[str]) -> None:
         WORKDIR.value,
         split=SPLIT.value,
         draws=DRAWS.value,
+        importance=IMPORTANCE.value,
         seed=SEED.value,
         mesh=make_mesh(),
     )

@@ -19,7 +19,7 @@ from flowjax_glow.base import Batch, Bijector, LogDet, Params, PRNGKey
 from flowjax_glow.bijectors.logit import logit
 from flowjax_glow.combine import invert
 from flowjax_glow.flow import Flow, log_prob
-from flowjax_glow.likelihood import Pixels, add_noise, bits_per_dim, dequantize
+from flowjax_glow.likelihood import Pixels, add_noise, as_floating, bits_per_dim, dequantize
 from flowjax_glow.priors import standard_normal
 
 # Learned noise is in (MARGIN, 1 - MARGIN): so pixel + noise, with up to 256 levels, never rounds to the
@@ -49,7 +49,7 @@ class DequantizeFn(Protocol):
         self,
         params: Params,
         key: PRNGKey,
-        images: Pixels,
+        images: Pixels | Float[Array, "batch dim"],
         index: Index | None = None,
         net_key: PRNGKey | None = None,
         /,
@@ -61,15 +61,19 @@ class Dequantizer(NamedTuple):
 
     init(key, images) -> params. sample: see DequantizeFn. A training step descends
     -(log_prob(flow, params, x) - log_q) with (x, log_q) = sample(...), in the params of both.
+    n_bins: None where the data are vectors, to which nothing is added.
     """
 
     init: Callable[[PRNGKey, Pixels], Params]
     sample: DequantizeFn
-    n_bins: int
+    n_bins: int | None
 
 
-def uniform_dequantizer(*, n_bins: int = 256) -> Dequantizer:
-    """Uniform noise: x is likelihood.dequantize's, log_q is 0, and there are no params."""
+def uniform_dequantizer(*, n_bins: int | None = 256) -> Dequantizer:
+    """Uniform noise: x is likelihood.dequantize's, log_q is 0, and there are no params.
+
+    n_bins: levels of a pixel; None for vectors, which stay as they are.
+    """
 
     def init(key, images):
         del key, images
@@ -77,7 +81,7 @@ def uniform_dequantizer(*, n_bins: int = 256) -> Dequantizer:
 
     def sample(params, key, images, index=None, net_key=None, /):
         del params, net_key
-        x = dequantize(key, images, n_bins=n_bins, index=index)
+        x = as_floating(key, images, n_bins=n_bins, index=index)
         return x, jnp.zeros((images.shape[0],), x.dtype)
 
     return Dequantizer(init, sample, n_bins)
@@ -176,10 +180,13 @@ def importance_bound(
       cond: of the flow.
 
     Raises:
-      ValueError: for no samples.
+      ValueError: for no samples, for vectors, or for a flow whose log-determinant is an estimate, which
+        the bound does not allow.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1; got {samples}")
+    if dequantizer.n_bins is None or flow.bijector.stochastic:
+        raise ValueError("an importance bound needs images and an exact log-determinant")
     params = flow.bijector.prepare(params)
 
     def add(total, k):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from flowjax_glow.base import Params, PRNGKey
 from flowjax_glow.data.split import Split
+from flowjax_glow.dequantization import Dequantizer, importance_bound
 from flowjax_glow.flow import Flow, decode, encode, log_prob
 from flowjax_glow.likelihood import as_floating, negative_log_likelihood, quantize
 from flowjax_glow.sharding import per_example, replicate, shard_batch
@@ -56,23 +57,37 @@ def likelihood(
     split: Split,
     key: PRNGKey,
     *,
-    n_bins: int | None,
+    dequantizer: Dequantizer,
+    noise: Params | None = None,
     draws: int = 1,
+    importance: int = 1,
     batch_size: int = 256,
     conditional: bool = False,
     mesh: Mesh,
 ) -> Likelihood:
-    """-log p of every example of a split: bits per dimension of images, uniformly dequantized; nats.
+    """-log p of every example of a split: bits per dimension of dequantized images, nats of vectors.
 
     The noise of an example depends on the key, the draw and its place in the split: neither the batch
     size nor the number of devices changes it. Both change what a stochastic bijector draws, once for
     each device's share of a batch: -log p is then an unbiased estimate. The last batch is padded, and
     what was padded is dropped. All processes of the mesh call it together, and have the same numbers.
+
+    Args:
+      dequantizer: makes images continuous. noise: its params.
+      draws: how often each example is evaluated.
+      importance: how many samples of the noise a draw's bound is made of, K; see dequantization.
+        Numbers of different K are different metrics.
     """
-    params = replicate(params, mesh)
+    params = replicate((params, noise), mesh)
     keys = [jax.random.fold_in(key, draw) for draw in range(draws)]
     batches = functools.partial(_over_batches, split, batch_size, mesh)
-    static = {"flow": flow, "n_bins": n_bins, "conditional": conditional, "mesh": mesh}
+    static = {
+        "flow": flow,
+        "dequantizer": dequantizer,
+        "importance": importance,
+        "conditional": conditional,
+        "mesh": mesh,
+    }
     values = [batches(functools.partial(_likelihood, (params, k), **static)) for k in keys]
     return Likelihood(np.stack(values))
 
@@ -84,14 +99,20 @@ def _estimate_key(flow: Flow, key: PRNGKey, index: Int[Array, " batch"]) -> PRNG
     return jax.random.fold_in(jax.random.split(key)[1], index[0])
 
 
-@functools.partial(jax.jit, static_argnames=("flow", "n_bins", "conditional", "mesh"))
-def _likelihood(params_and_key, batch, *, flow, n_bins, conditional, mesh):
+@functools.partial(
+    jax.jit, static_argnames=("flow", "dequantizer", "importance", "conditional", "mesh")
+)
+def _likelihood(params_and_key, batch, *, flow, dequantizer, importance, conditional, mesh):
     def local(params_and_key, batch):
-        (params, key), (examples, labels, index) = params_and_key, batch
-        x = as_floating(key, examples, n_bins=n_bins, index=index)
+        ((params, noise), key), (examples, labels, index) = params_and_key, batch
         cond = labels if conditional else None
-        lp = log_prob(flow, params, x, cond, _estimate_key(flow, key, index))
-        return negative_log_likelihood(lp, flow.event_shape, n_bins=n_bins)
+        if importance > 1:
+            more = {"samples": importance, "index": index, "cond": cond}
+            bound = importance_bound(flow, params, dequantizer, noise, examples, key, **more)
+            return bound.bits_per_dim
+        x, log_q = dequantizer.sample(noise, key, examples, index)
+        lp = log_prob(flow, params, x, cond, _estimate_key(flow, key, index)) - log_q
+        return negative_log_likelihood(lp, flow.event_shape, n_bins=dequantizer.n_bins)
 
     return per_example(local, mesh)(params_and_key, batch)
 

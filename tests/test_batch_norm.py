@@ -152,6 +152,7 @@ def test_running_statistics_are_no_part_of_clipping_adam_and_decay(tmp_path):
         make_optimizer(config, 10)
 
 
+UNIFORM = fg.uniform_dequantizer(n_bins=17)
 IMAGES = RNG.integers(17, size=(4, 16, 4, 4, 2)).astype(np.uint8)
 
 
@@ -165,25 +166,26 @@ def test_in_training_running_statistics_become_those_of_the_data(tmp_path, drive
     optimizer = make_optimizer(config, 100)
     flow = fg.Flow(fg.chain(fg.batch_norm(), fg.actnorm()), fg.standard_normal(), (4, 4, 2))
     params = fg.init(flow, KEY, X)  # of other statistics than the images
-    step = make_train_step(flow, optimizer, n_bins=17, accumulate=2)
+    step = make_train_step(flow, optimizer, dequantizer=UNIFORM, accumulate=2)
     devices = np.array(jax.devices()[: math.prod(shape)]).reshape(shape)
     run = make_driver(driver, step, Mesh(devices, AXES, axis_types=(AxisType.Auto, AxisType.Auto)))
-    state = run.put_state(init_state(params, optimizer, KEY))
+    state = run.put_state(init_state({"flow": params, "dequantizer": {}}, optimizer, KEY))
     for t in range(80):
         batch = {"example": IMAGES[t % 4], "label": np.zeros(16, np.int32)}
         state, _ = run.steps(state, run.put_batches([batch]))
     # With the noise of dequantization, and to what the batches differ from the data as a whole.
     mean, variance = mean_and_variance(IMAGES.astype(np.float64) / 17 - 0.5 + 0.5 / 17)
     expected = {"mean": mean, "variance": variance + 1 / (12 * 17**2)}
-    jax.tree.map(partial(np.testing.assert_allclose, atol=0.005), state.params[0]["running"], expected)
+    found = state.params["flow"][0]["running"]
+    jax.tree.map(partial(np.testing.assert_allclose, atol=0.005), found, expected)
 
 
 @pytest.mark.usefixtures("optax_promotes")
 def test_the_norm_of_the_gradient_is_that_of_what_is_learned():
     flow = fg.Flow(fg.batch_norm(), fg.standard_normal(), (4, 4, 2))
     optimizer = optax.sgd(0.1)
-    step = make_train_step(flow, optimizer, n_bins=17)
-    state = init_state(fg.init(flow, KEY, X), optimizer, KEY)
+    step = make_train_step(flow, optimizer, dequantizer=UNIFORM)
+    state = init_state({"flow": fg.init(flow, KEY, X), "dequantizer": {}}, optimizer, KEY)
     batch = {"example": jnp.asarray(IMAGES[0]), "label": np.zeros(16, np.int32)}
     loss, grads = step.gradients(state.params, KEY, batch)
     assert optax.tree.norm(grads) > 1

@@ -1,4 +1,4 @@
-"""Every bijector and every model keeps the contract: the library's own checker, over the whole table."""
+"""Every bijector and every model keeps the contract: the library's checker, over the whole table."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,9 @@ def _keeps_shape(case):
 
 
 # Models are made of repeats, and repeat has itself in the table.
-@pytest.mark.parametrize("name", [n for n in CASES if function(n) not in MODELS and _keeps_shape(CASES[n])])
+@pytest.mark.parametrize(
+    "name", [n for n in CASES if function(n) not in MODELS and _keeps_shape(CASES[n])]
+)
 def test_repeat_is_a_chain_with_the_params_unstacked(name):
     case = CASES[name]
     x, cond = batch(case, "float32")
@@ -109,7 +111,10 @@ def _leaks_between_examples():
         (_with_logdet(lambda ld: jnp.full_like(ld, jnp.nan)), "one number an example: off by nan"),
         (_actnorm._replace(inverse=_actnorm.forward), r"inverse\(forward\(x\)\) against x: off by"),
         (_actnorm._replace(stochastic=True), "depends on the key"),
-        (_actnorm._replace(prepare=lambda p: jax.tree.map(jnp.exp, p)), "params with nothing to prepare"),
+        (
+            _actnorm._replace(prepare=lambda p: jax.tree.map(jnp.exp, p)),
+            "params with nothing to prepare",
+        ),
         (_impure_init(), "init called twice"),
         (_leaks_between_examples(), "forward of each example alone, by vmap, against the batch"),
         (

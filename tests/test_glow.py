@@ -94,6 +94,7 @@ def test_every_trained_leaf_but_the_dead_ones_has_a_gradient():
     ("kwargs", "message"),
     [
         ({"event_shape": (12, 12, 3), "levels": 3}, "divisible by 2\\^levels = 8; got \\(12, 12, 3\\)"),
+        ({"event_shape": (8,)}, r"event_shape must be \(height, width, channels\); got \(8,\)"),
         ({"levels": 0}, "levels"),
         ({"depth": 0}, "depth must be at least 1; got 0"),
         ({"coupling": "cubic"}, "coupling must be .* got 'cubic'"),

@@ -32,18 +32,19 @@ BATCHES = [{"example": images, "label": np.zeros(16, np.int32)} for images in IM
 FLOW = fg.glow((4, 4, 1), levels=1, depth=2, width=32, permutation="plu")
 # Plain descent shows the gradients themselves, which Adam would hide; clipping, whether the norm is of
 # all devices' parts. Momentum is a state to shard.
+UNIFORM = fg.uniform_dequantizer(n_bins=17)
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9))
 
 
 def first_state():
     images = jnp.asarray(IMAGES[0])
     params = perturb(fg.init(FLOW, KEY, fg.dequantize(KEY, images, n_bins=17)))
-    return init_state(params, OPTIMIZER, KEY)
+    return init_state({"flow": params, "dequantizer": {}}, OPTIMIZER, KEY)
 
 
 def two_steps(driver, fsdp=1, accumulate=1, per_call=1):
     """The state and the metrics of each device call."""
-    step = make_train_step(FLOW, OPTIMIZER, n_bins=17, accumulate=accumulate)
+    step = make_train_step(FLOW, OPTIMIZER, dequantizer=UNIFORM, accumulate=accumulate)
     run = make_driver(driver, step, make_mesh(fsdp))
     state, metrics = run.put_state(first_state()), []
     for start in range(0, 2, per_call):
@@ -54,7 +55,7 @@ def two_steps(driver, fsdp=1, accumulate=1, per_call=1):
 
 def two_steps_alone():
     """The same on one device, by hand."""
-    step = make_train_step(FLOW, OPTIMIZER, n_bins=17)
+    step = make_train_step(FLOW, OPTIMIZER, dequantizer=UNIFORM)
     state, metrics = first_state(), []
     gradients, update = jax.jit(step.gradients), jax.jit(step.update)
     for batch in BATCHES:
@@ -135,7 +136,7 @@ def _environment(devices):
 
 def _collectives(driver, fsdp):
     """(name, whether it is outside every loop) of each collective of the compiled step."""
-    step = make_train_step(FLOW, OPTIMIZER, n_bins=17, accumulate=2)
+    step = make_train_step(FLOW, OPTIMIZER, dequantizer=UNIFORM, accumulate=2)
     run = make_driver(driver, step, make_mesh(fsdp))
     lowered = jax.jit(run.steps).lower(run.put_state(first_state()), run.put_batches(BATCHES[:1]))
     found, computation = [], ""
@@ -160,7 +161,7 @@ def test_gradients_are_summed_once_and_outside_the_loops():
 
 @pytest.mark.parametrize("driver", ["shard_map", "jit"])
 def test_a_call_donates_its_state_and_waits_for_nothing_from_the_host(driver):
-    step = make_train_step(FLOW, OPTIMIZER, n_bins=17)
+    step = make_train_step(FLOW, OPTIMIZER, dequantizer=UNIFORM)
     run = make_driver(driver, step, make_mesh())
     given = first_state()
     first = run.put_state(given)
@@ -213,8 +214,8 @@ def _lies(state):
 
 def test_the_mesh_does_not_change_what_an_evaluation_finds():
     split = Split(IMAGES.reshape(-1, 4, 4, 1)[:31], np.zeros(31, np.int32))
-    params = first_state().params
-    run = partial(likelihood, FLOW, params, split, KEY, n_bins=17, batch_size=8)
+    params = first_state().params["flow"]
+    run = partial(likelihood, FLOW, params, split, KEY, dequantizer=UNIFORM, batch_size=8)
     a, b = (run(mesh=make_mesh(fsdp)).values for fsdp in (1, 2))
     assert a.shape == (1, 31)
     np.testing.assert_array_equal(a, b)

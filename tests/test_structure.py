@@ -25,10 +25,10 @@ ROOMS = {
     "testing": {"base"},
     "sharding": set(),
     "data": set(),
-    "evaluation": {"base", "data", "flow", "likelihood", "sharding"},
+    "evaluation": {"base", "data", "dequantization", "flow", "likelihood", "sharding"},
     "report": {"base", "flow", "likelihood"},
     "training": {
-        *("base", "combine", "flow", "likelihood", "models", "sharding"),
+        *("base", "combine", "dequantization", "flow", "likelihood", "models", "sharding"),
         *("data", "evaluation", "report"),
     },
     "__init__": {

@@ -28,6 +28,7 @@ from flowjax_glow.training.state import init_state
 from flowjax_glow.training.step import make_train_step
 
 KEY = jax.random.key(0)
+VECTORS = fg.uniform_dequantizer(n_bins=None)
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 4)).astype(np.float32)
 BATCH = {"example": X, "label": np.zeros(8, np.int32)}
@@ -70,7 +71,7 @@ def test_the_likelihood_of_vectors_is_exact_and_of_every_one_once():
     params = fg.init(flow, KEY, jnp.zeros((1, 2)))
     params = jax.tree.map(lambda p: p + 0.5, params)
     data = split(11)
-    run = partial(likelihood, flow, params, data, KEY, n_bins=None, mesh=make_mesh())
+    run = partial(likelihood, flow, params, data, KEY, dequantizer=VECTORS, mesh=make_mesh())
     small, large = run(batch_size=4, draws=2), run(batch_size=64)
     assert small.values.shape == (2, 11)
     np.testing.assert_array_equal(small.values[0], small.values[1])
@@ -107,7 +108,9 @@ def test_a_key_is_given_where_the_logdet_is_an_estimate_and_nowhere_else():
     for stochastic in (False, True):
         flow = noisy(stochastic)
         params = fg.init(flow, KEY, jnp.zeros((1, 2)))
-        run = partial(likelihood, flow, params, data, n_bins=None, draws=30, batch_size=8, mesh=mesh)
+        run = partial(
+            likelihood, flow, params, data, dequantizer=VECTORS, draws=30, batch_size=8, mesh=mesh
+        )
         errors[stochastic] = run(KEY).values - exact[None]
         np.testing.assert_array_equal(run(KEY).values - exact[None], errors[stochastic])
     assert np.abs(errors[False]).max() < 1e-5
@@ -128,9 +131,9 @@ def test_a_step_on_vectors_descends_the_mean_of_nats(driver, fsdp, accumulate):
     flow = fg.Flow(fg.affine_coupling(partial(MLP, width=32)), fg.standard_normal(), (4,))
     params = fg.init(flow, KEY, jnp.asarray(X))
     optimizer = optax.sgd(0.1)
-    step = make_train_step(flow, optimizer, n_bins=None, accumulate=accumulate)
+    step = make_train_step(flow, optimizer, dequantizer=VECTORS, accumulate=accumulate)
     run = make_driver(driver, step, make_mesh(fsdp))
-    state = run.put_state(init_state(params, optimizer, KEY))
+    state = run.put_state(init_state({"flow": params, "dequantizer": {}}, optimizer, KEY))
     state, metrics = run.steps(state, run.put_batches([BATCH]))
 
     def nats(params):
@@ -140,7 +143,9 @@ def test_a_step_on_vectors_descends_the_mean_of_nats(driver, fsdp, accumulate):
     assert metrics.keys() == {"nats", "grad_norm"}
     np.testing.assert_allclose(metrics["nats"], value, rtol=1e-5)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state.params, expected)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), state.params["flow"], expected
+    )
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import optax
 import pytest
 from cases import perturb
 from configs import tiny
+from ml_collections import ConfigDict
 
 import flowjax_glow as fg
 from flowjax_glow.data.split import Split
@@ -17,13 +18,21 @@ from flowjax_glow.evaluation import likelihood, round_trip
 from flowjax_glow.sharding import make_mesh
 from flowjax_glow.training import loop
 from flowjax_glow.training.checkpoint import Checkpoints
-from flowjax_glow.training.experiment import abstract_state, build, load_trained
+from flowjax_glow.training.experiment import (
+    abstract_state,
+    build,
+    initial_state,
+    load_split,
+    load_trained,
+)
 from flowjax_glow.training.metrics import MetricsLog, Progress, read_metrics
 from flowjax_glow.training.optimizers import learning_rate_schedule, make_optimizer
+from flowjax_glow.training.outcome import evaluate_trained
 from flowjax_glow.training.state import averaged_params, init_state
 from flowjax_glow.training.step import make_train_step
 
 KEY = jax.random.key(0)
+UNIFORM = fg.uniform_dequantizer(n_bins=17)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(17, size=(8, 4, 4, 1)).astype(np.uint8)
 BATCH = {"example": IMAGES, "label": np.arange(8, dtype=np.int32)}
@@ -44,6 +53,11 @@ def params(flow):
     return perturb(fg.init(flow, KEY, fg.dequantize(KEY, jnp.asarray(IMAGES), n_bins=17)))
 
 
+def whole(params):
+    """The params of a state, whose dequantizer has none."""
+    return {"flow": params, "dequantizer": {}}
+
+
 def one_device(step):
     """The train step on one device, without a driver."""
 
@@ -58,23 +72,23 @@ def one_device(step):
 @pytest.mark.usefixtures("optax_promotes")
 def test_a_step_lowers_the_loss_and_leaves_constants_and_the_old_state_alone(flow, params):
     optimizer = optax.adam(1e-2)
-    step = one_device(make_train_step(flow, optimizer, n_bins=17))
-    state, first = step(init_state(params, optimizer, KEY), BATCH)
+    step = one_device(make_train_step(flow, optimizer, dequantizer=UNIFORM))
+    state, first = step(init_state(whole(params), optimizer, KEY), BATCH)
     last = first
     for _ in range(30):
         state, last = step(state, BATCH)
     assert last["bits_per_dim"] < first["bits_per_dim"] - 0.1
     assert int(state.step) == 31
-    before, after = fg.split_trainable(params)[1], fg.split_trainable(state.params)[1]
+    before, after = fg.split_trainable(params)[1], fg.split_trainable(state.params["flow"])[1]
     jax.tree.map(np.testing.assert_array_equal, before, after)
     assert len(jax.tree.leaves(after)) == 2
 
 
 def test_the_average_is_an_exponential_moving_one(flow, params):
     optimizer = optax.sgd(1e-2)
-    step = one_device(make_train_step(flow, optimizer, n_bins=17, average_decay=0.5))
-    state = init_state(params, optimizer, KEY)
-    expected = fg.split_trainable(params)[0]
+    step = one_device(make_train_step(flow, optimizer, dequantizer=UNIFORM, average_decay=0.5))
+    state = init_state(whole(params), optimizer, KEY)
+    expected = fg.split_trainable(state.params)[0]
     for t in range(12):
         state, _ = step(state, BATCH)
         decay = min(0.5, (1 + t) / (10 + t))
@@ -118,7 +132,7 @@ def test_mistakes_in_the_optimizer_are_named(data_dir, field, value, message):
 def test_evaluation_sees_every_example_once_whatever_the_batch(flow, params):
     split = Split(RNG.integers(17, size=(11, 4, 4, 1)).astype(np.uint8), np.zeros(11, np.int32))
     mesh = make_mesh()
-    run = partial(likelihood, flow, params, split, KEY, n_bins=17, draws=3, mesh=mesh)
+    run = partial(likelihood, flow, params, split, KEY, dequantizer=UNIFORM, draws=3, mesh=mesh)
     small, large = run(batch_size=4), run(batch_size=64)
     assert small.values.shape == (3, 11)
     np.testing.assert_allclose(small.values, large.values, rtol=1e-5)
@@ -240,7 +254,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(data_dir, tmp_path):
 
 def test_the_latest_and_the_best_checkpoint_are_kept(params, tmp_path):
     optimizer = optax.adam(1e-3)
-    state = init_state(params, optimizer, KEY)
+    state = init_state(whole(params), optimizer, KEY)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest_step is None
         assert checkpoints.best_step is None
@@ -273,3 +287,33 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     assert len(lines) == 2
     assert "5/10  2.500 bits/dim  1,234 examples/s" in lines[0]
     assert "10/10  2.300 bits/dim" in lines[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optax_promotes")
+def test_a_run_with_learned_noise_trains_it_and_says_how_many_samples_its_bound_has(data_dir, tmp_path):
+    config = tiny(data_dir, steps=2, eval_every=2)
+    config.dequantization = ConfigDict(
+        {"name": "variational", "depth": 1, "blocks": 1, "width": 4, "heads": 1, "features": 2}
+    )
+    config.eval.importance = 3
+    record = loop.train_and_evaluate(config, str(tmp_path))
+    assert record["dequantization"] == "variational"
+    assert record["importance_samples"] == 3
+
+    trained = load_trained(str(tmp_path), weights="raw")
+    first = initial_state(trained.experiment, load_split(trained.experiment, "train"))
+    assert record["parameters"] == fg.count_parameters(first.params)
+    moved = jax.tree.map(
+        lambda a, b: float(np.abs(a - b).max()), trained.noise, first.params["dequantizer"]
+    )
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+    more, fewer = (
+        evaluate_trained(trained, str(tmp_path), draws=1, importance=k, mesh=make_mesh())
+        for k in (16, 1)
+    )
+    assert more["bits_per_dim"] < fewer["bits_per_dim"]
+    config.dequantization.name = "gaussian"
+    with pytest.raises(ValueError, match="'uniform' or 'variational'; got 'gaussian'"):
+        build(config)

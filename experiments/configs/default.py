@@ -42,6 +42,9 @@ def get_config() -> Config:
     config.model.dtype = placeholder(str)  # of the conditioners: "bfloat16"; None for float32
     config.model.memory = "stored"  # or "recompute", or "constant": activations rebuilt, not kept
 
+    # "uniform", or "variational" with the hyperparameters of models.dequantization_flow beside it.
+    config.dequantization = ConfigDict({"name": "uniform"})
+
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
@@ -71,6 +74,7 @@ def get_config() -> Config:
     config.eval = ConfigDict()
     config.eval.weights = "average"  # or "raw"
     config.eval.draws = 16  # for each example, of the dequantization noise and of what else is random
+    config.eval.importance = 1  # K: samples of the noise in the bound of a draw; goes with the number
     config.eval.samples = 1_000  # drawn at temperature 1.0, to see whether they are finite
     config.eval.batch_size = 256
     return config

@@ -3,8 +3,7 @@
 python -m experiments.train --config=experiments/configs/moons_spline.py --workdir=runs/moons
 
 Seen: 0.2943 +- 0.0074 nats on test, averaged weights of step 3,000; the true density has 0.2844 on the
-same points. With 20,000 points to train on, longer training does not bring it nearer (4,000 steps of 6
-couplings: 0.2916, best on valid at step 2,500).
+same points. Six couplings and 4,000 steps came to 0.2916, in 1.7 times as long.
 """
 
 from ml_collections import ConfigDict

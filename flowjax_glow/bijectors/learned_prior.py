@@ -16,11 +16,10 @@ def learned_prior(make_net: MakeNet) -> Bijector:
     """Element-wise affine bijector on (batch, ..., channels) that does not look at x.
 
     make_net(2 * channels), PriorNet of nets.convnet or Table of nets.table, reads zeros, (1, ...,
-    2 * channels), and cond, such as class labels: a prior for each class. It returns the shifts and then
-    the log_scales, (1 or batch, ..., 2 * channels). params: those of the network. logdet: the sum of
-    log_scale over the event, nats.
+    2 * channels), and cond, such as class labels: a prior for each class. It returns the shifts and
+    then the log_scales, (1 or batch, ..., 2 * channels). params: those of the network. logdet: the sum
+    of log_scale over the event, nats.
     """
-
     to_z, to_x = affine("exp")
 
     def nothing(x):

@@ -33,8 +33,7 @@ def split(x: Array, mask: str, flip: bool = False) -> tuple[Array, Array]:
         first, second = _swap_odd_rows(left, right)
     elif mask == "checkerboard":
         raise ValueError(
-            "checkerboard needs (batch, dim) or (batch, height, width, channels); "
-            f"got shape {x.shape}"
+            f"checkerboard needs (batch, dim) or (batch, height, width, channels); got shape {x.shape}"
         )
     else:
         raise ValueError(f"mask must be one of {MASKS}; got {mask!r}")

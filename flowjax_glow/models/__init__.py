@@ -5,7 +5,7 @@ from typing import Any
 
 from flowjax_glow.flow import Flow
 from flowjax_glow.models.ffjord import ffjord
-from flowjax_glow.models.flow_plus_plus import flow_plus_plus
+from flowjax_glow.models.flow_plus_plus import dequantization_flow, flow_plus_plus
 from flowjax_glow.models.glow import glow
 from flowjax_glow.models.iaf import iaf
 from flowjax_glow.models.jet import jet
@@ -47,6 +47,7 @@ def build(name: str, event_shape: tuple[int, ...], **hyperparameters: Any) -> Fl
 __all__ = [
     "MODELS",
     "build",
+    "dequantization_flow",
     "ffjord",
     "flow_plus_plus",
     "glow",

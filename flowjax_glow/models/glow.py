@@ -72,6 +72,8 @@ def glow(
       ValueError: for a size that 2^levels does not divide, an unknown coupling or permutation, classes
         without learn_top, or both kinds of cond.
     """
+    if len(event_shape) != 3:
+        raise ValueError(f"event_shape must be (height, width, channels); got {event_shape}")
     height, width_px, _ = event_shape
     if levels < 1 or height % 2**levels or width_px % 2**levels:
         raise ValueError(

@@ -1,5 +1,7 @@
 """How a conditioner takes in cond: joined to the channels of what it reads."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -25,16 +27,16 @@ def join(h: Array, cond: Batch | None, channels: int | None) -> Array:
         raise ValueError(f"a net with {channels} channels of cond needs cond; got None")
     batch, *positions, _ = h.shape
     wanted = f"cond must be ({batch}, {channels}) or an image ({batch}, height, width, {channels})"
-    shape = getattr(cond, "shape", ())
+    shape: Any = getattr(cond, "shape", ())
     if len(shape) not in (2, 4) or shape[0] != batch or shape[-1] != channels:
         raise ValueError(f"{wanted}; got {shape or type(cond).__name__}")
-    cond = jnp.asarray(cond, h.dtype)
-    if cond.ndim == 2:
-        cond = cond.reshape(batch, *[1] * len(positions), channels)
-        cond = jnp.broadcast_to(cond, (batch, *positions, channels))
+    features = jnp.asarray(cond, h.dtype)
+    if features.ndim == 2:
+        features = features.reshape(batch, *[1] * len(positions), channels)
+        features = jnp.broadcast_to(features, (batch, *positions, channels))
     else:
-        cond = _shrink(cond, positions)
-    return jnp.concatenate([h, cond], axis=-1)
+        features = _shrink(features, positions)
+    return jnp.concatenate([h, features], axis=-1)
 
 
 def _shrink(image, positions):

@@ -72,7 +72,8 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         rows += [
             ("levels of a pixel", str(r["n_bins"])),
-            ("noise draws", str(r["draws"])),
+            ("dequantization", f"{r['dequantization']}, {r['draws']} draws"),
+            ("importance samples K", str(r["importance_samples"])),
             ("round-trip error", f"{error}; {_share(r['exact_images'])} images exact"),
         ]
     return [

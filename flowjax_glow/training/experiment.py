@@ -10,8 +10,9 @@ import optax
 from flowjax_glow import data, models
 from flowjax_glow.base import Params
 from flowjax_glow.data.split import Info, Split
+from flowjax_glow.dequantization import Dequantizer, uniform_dequantizer, variational_dequantizer
 from flowjax_glow.flow import Flow, init
-from flowjax_glow.likelihood import as_floating, reduce_bits
+from flowjax_glow.likelihood import reduce_bits
 from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.config import Config, read_config
 from flowjax_glow.training.optimizers import make_optimizer
@@ -19,16 +20,18 @@ from flowjax_glow.training.state import TrainState, averaged_params, init_state
 
 
 class Experiment(NamedTuple):
-    """What a config describes.
-
-    n_bins: levels of a pixel after the reduction to data.n_bits; None where the data are vectors.
-    """
+    """What a config describes."""
 
     config: Config
     info: Info
-    n_bins: int | None
     flow: Flow
+    dequantizer: Dequantizer
     optimizer: optax.GradientTransformation
+
+    @property
+    def n_bins(self) -> int | None:
+        """Levels of a pixel after the reduction to data.n_bits; None where the data are vectors."""
+        return self.dequantizer.n_bins
 
     @property
     def conditional(self) -> bool:
@@ -37,10 +40,14 @@ class Experiment(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A finished or stopped run: its experiment, and the params of one of its checkpoints."""
+    """A finished or stopped run: its experiment, and the params of one of its checkpoints.
+
+    params: of the flow. noise: of the dequantizer.
+    """
 
     experiment: Experiment
     params: Params
+    noise: Params
     step: int
     weights: str
 
@@ -64,7 +71,21 @@ def build(config: Config) -> Experiment:
     flow = models.build(hyperparameters.pop("name"), info.event_shape, **hyperparameters)
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     n_bins = None if n_bins is None else min(n_bins, 2**n_bits)
-    return Experiment(config, info, n_bins, flow, optimizer)
+    dequantizer = _make_dequantizer(config.dequantization, n_bins)
+    return Experiment(config, info, flow, dequantizer, optimizer)
+
+
+def _make_dequantizer(config: Config, n_bins: int | None) -> Dequantizer:
+    hyperparameters = config.to_dict()
+    name = hyperparameters.pop("name")
+    if name == "uniform":
+        return uniform_dequantizer(n_bins=n_bins)
+    if name != "variational":
+        raise ValueError(f"dequantization.name must be 'uniform' or 'variational'; got {name!r}")
+    if n_bins is None:
+        raise ValueError("dequantization.name must be 'uniform' for vectors; got 'variational'")
+    bijector = models.dequantization_flow(**hyperparameters)
+    return variational_dequantizer(bijector, n_bins=n_bins)
 
 
 def load_split(experiment: Experiment, name: str) -> Split:
@@ -105,9 +126,10 @@ def initial_state(experiment: Experiment, split: Split) -> TrainState:
 
 def _make_state(experiment: Experiment, examples: Any, labels: Any) -> TrainState:
     init_key, noise_key, run_key = jax.random.split(jax.random.key(experiment.config.seed), 3)
-    x = as_floating(noise_key, examples, n_bins=experiment.n_bins)
+    noise = experiment.dequantizer.init(jax.random.fold_in(init_key, 0), examples)
+    x, _ = jax.jit(experiment.dequantizer.sample)(noise, noise_key, examples)
     cond = labels if experiment.conditional else None
-    params = init(experiment.flow, init_key, x, cond)
+    params = {"flow": init(experiment.flow, init_key, x, cond), "dequantizer": noise}
     return init_state(params, experiment.optimizer, run_key)
 
 
@@ -137,11 +159,12 @@ def load_trained(workdir: str, *, weights: str | None = None) -> Trained:
             raise FileNotFoundError(f"the run in {workdir} has no checkpoint yet")
         state = checkpoints.restore(step, abstract_state(experiment))
     kind: str = weights or config.eval.weights
-    return Trained(experiment, params_of(state, kind), step, kind)
+    params = params_of(state, kind)
+    return Trained(experiment, params["flow"], params["dequantizer"], step, kind)
 
 
-def params_of(state: TrainState, weights: str) -> Params:
-    """The params of a state: "raw", or their "average"."""
+def params_of(state: TrainState, weights: str) -> dict[str, Params]:
+    """The params of a state, {"flow", "dequantizer"}: "raw", or their "average"."""
     if weights not in ("average", "raw"):
         raise ValueError(f"weights must be 'average' or 'raw'; got {weights!r}")
     return averaged_params(state) if weights == "average" else state.params

@@ -117,7 +117,7 @@ def train(ready: Ready) -> TrainState:
     train_step = make_train_step(
         experiment.flow,
         experiment.optimizer,
-        n_bins=experiment.n_bins,
+        dequantizer=experiment.dequantizer,
         conditional=experiment.conditional,
         average_decay=config.train.average_decay,
         accumulate=config.train.accumulate,
@@ -163,7 +163,7 @@ def train(ready: Ready) -> TrainState:
                     checkpoints.save(state, valid)
                     log.scalars(step, **{f"valid_{unit.field}": valid})
                     if writes and can_be_drawn(experiment):
-                        log.image(step, "samples", sample_picture(experiment, weights))
+                        log.image(step, "samples", sample_picture(experiment, weights["flow"]))
                     progress.say(f"step {step:>6}/{total}  valid {valid:.4f} {unit.symbol}")
                     meter.restart(step)
                 if reached_preemption_sync_point(step):  # the same step in all processes
@@ -196,15 +196,16 @@ def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
     return values
 
 
-def _valid_loss(experiment: Experiment, params: Params, split: Split, mesh: Mesh) -> float:
+def _valid_loss(experiment: Experiment, params: dict[str, Params], split: Split, mesh: Mesh) -> float:
     """With one draw of the noise, the same at every evaluation, so that steps can be compared."""
     config = experiment.config
     return likelihood(
         experiment.flow,
-        params,
+        params["flow"],
         split,
         jax.random.key(config.seed),
-        n_bins=experiment.n_bins,
+        dequantizer=experiment.dequantizer,
+        noise=params["dequantizer"],
         batch_size=config.eval.batch_size,
         conditional=experiment.conditional,
         mesh=mesh,

@@ -23,6 +23,7 @@ def evaluate_trained(
     *,
     split: str = "test",
     draws: int | None = None,
+    importance: int | None = None,
     seed: int | None = None,
     mesh: Mesh,
 ) -> dict[str, Any]:
@@ -33,8 +34,9 @@ def evaluate_trained(
     is that of the density the examples were drawn from, where it is known. estimated: whether the
     log-determinant was an unbiased estimate.
 
-    draws and seed, of the dequantization noise and of estimates, are those of the run's config by
-    default; where there is neither, one draw is all there is. eval.samples samples are drawn at
+    draws and seed, of the dequantization noise and of estimates, and importance, the samples that a
+    bound is made of, are those of the run's config by default; of vectors there is one sample, and
+    where nothing is estimated, one draw. eval.samples samples are drawn at
     temperature 1.0 to see whether they are finite.
     """
     experiment, params, config = trained.experiment, trained.params, trained.experiment.config
@@ -42,16 +44,27 @@ def evaluate_trained(
     estimated = flow.bijector.stochastic
     draws = int(config.eval.draws if draws is None else draws)
     draws = draws if estimated or n_bins is not None else 1
+    importance = int(config.eval.importance if importance is None else importance)
+    importance = importance if n_bins is not None else 1
     seed = int(config.seed if seed is None else seed)
     examples = load_split(experiment, split)
     common: dict[str, Any] = {
-        "n_bins": n_bins,
         "batch_size": config.eval.batch_size,
         "conditional": experiment.conditional,
         "mesh": mesh,
     }
-    found = likelihood(flow, params, examples, jax.random.key(seed), draws=draws, **common)
-    back = round_trip(flow, params, examples, **common)
+    found = likelihood(
+        flow,
+        params,
+        examples,
+        jax.random.key(seed),
+        dequantizer=experiment.dequantizer,
+        noise=trained.noise,
+        draws=draws,
+        importance=importance,
+        **common,
+    )
+    back = round_trip(flow, params, examples, n_bins=n_bins, **common)
     samples = draw_samples(
         experiment, params, jax.random.key(seed), config.eval.samples, temperature=1.0
     )
@@ -63,15 +76,15 @@ def evaluate_trained(
         "examples": len(examples.examples),
         "event_shape": list(flow.event_shape),
         "n_bins": n_bins,
-        "dequantization": None if n_bins is None else "uniform",
+        "dequantization": None if n_bins is None else config.dequantization.name,
         "draws": draws,
-        "importance_samples": 1,
+        "importance_samples": importance,
         "estimated": estimated,
         unit_of(n_bins).field: found.mean,
         "standard_error": found.standard_error,
         "weights": trained.weights,
         "step": trained.step,
-        "parameters": count_parameters(params),
+        "parameters": count_parameters((params, trained.noise)),
         "round_trip_error": back.error,
         "exact_images": back.exact_images,
         "samples": config.eval.samples,

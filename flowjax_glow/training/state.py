@@ -11,10 +11,12 @@ from flowjax_glow.base import Params, PRNGKey, merge_trainable, split_trainable
 
 
 class TrainState(NamedTuple):
-    """step: steps taken. params: all of them. opt_state, average: of the trained leaves alone.
+    """Everything that a step changes, and the key it draws from.
 
-    average is the exponential moving average of the trained params, with None for constants. key is
-    the run's; what a step draws, it draws from fold_in(key, step).
+    step: steps taken. params: {"flow": those of the flow, "dequantizer": those of its noise}.
+    opt_state, average: of the trained leaves alone. average is the exponential moving average of the
+    trained params, with None for constants. key is the run's; what a step draws, it draws from
+    fold_in(key, step).
     """
 
     step: Int[Array, ""]

@@ -9,8 +9,9 @@ import optax
 from jaxtyping import Array, Float
 
 from flowjax_glow.base import Batch, Params, PRNGKey, is_running, merge_trainable, split_trainable
+from flowjax_glow.dequantization import Dequantizer
 from flowjax_glow.flow import Flow, log_prob
-from flowjax_glow.likelihood import as_floating, negative_log_likelihood, unit_of
+from flowjax_glow.likelihood import negative_log_likelihood, unit_of
 from flowjax_glow.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -37,12 +38,14 @@ def make_train_step(
     flow: Flow,
     optimizer: optax.GradientTransformation,
     *,
-    n_bins: int | None,
+    dequantizer: Dequantizer,
     conditional: bool = False,
     average_decay: float = 0.999,
     accumulate: int = 1,
 ) -> TrainStep:
     """The step of a flow: bits per dimension of dequantized images, or nats, down by an optimizer.
+
+    params are {"flow": those of the flow, "dequantizer": those of the dequantizer}.
 
     The noise of an image depends on the key and its place in the global batch, not on the device; a
     dropout mask, and what a stochastic bijector draws, depends on the device and the microbatch too.
@@ -50,16 +53,28 @@ def make_train_step(
     Args:
       flow: gives log_prob.
       optimizer: of the trained leaves.
-      n_bins: levels of a pixel; None for vectors.
+      dequantizer: makes images continuous; what it learns is learned with the flow.
       conditional: whether the flow is told the labels.
       average_decay: of the moving average of the trained params.
       accumulate: microbatches that a device takes one after the other; each holds 1 / accumulate of
         the activations. The same gradients.
     """
+    n_bins = dequantizer.n_bins
 
-    def loss(trained: Params, constants: Params, x: Array, cond: Batch | None, key: PRNGKey):
+    def loss(
+        trained: Params,
+        constants: Params,
+        examples: Array,
+        cond: Batch | None,
+        index: Array,
+        noise_key: PRNGKey,
+        key: PRNGKey,
+    ):
         params = merge_trainable(trained, constants)
-        lp = log_prob(flow, params, x, cond, key)
+        x, log_q = dequantizer.sample(
+            params["dequantizer"], noise_key, examples, index, jax.random.fold_in(key, 0)
+        )
+        lp = log_prob(flow, params["flow"], x, cond, key) - log_q
         return jnp.mean(negative_log_likelihood(lp, flow.event_shape, n_bins=n_bins))
 
     def gradients(
@@ -71,9 +86,9 @@ def make_train_step(
         trained, constants = split_trainable(params)
 
         def of_microbatch(examples, labels, index, key):
-            x = as_floating(noise_key, examples, n_bins=n_bins, index=index)
             cond = labels if conditional else None
-            return jax.value_and_grad(loss)(trained, constants, x, cond, key)
+            of = jax.value_and_grad(loss)
+            return of(trained, constants, examples, cond, index, noise_key, key)
 
         index = device * share + jnp.arange(share)
         if accumulate == 1:
