@@ -177,6 +177,13 @@ def per_channel(vector: Float[Array, " channels"], x: Array) -> Array:
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
+def check_vectors(x: Array) -> Array:
+    """The same x, which must be (batch, dim)."""
+    if x.ndim != 2:
+        raise ValueError(f"x must be vectors, (batch, dim); got shape {x.shape}")
+    return x
+
+
 def split_channels(x: Array) -> tuple[Array, Array]:
     """The two halves of the channels of x, (batch, ..., channels); channels must be even."""
     if x.shape[-1] % 2:

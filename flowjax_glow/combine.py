@@ -166,7 +166,7 @@ def repeat(
         return jax.lax.scan(step, x, jax.random.split(key, depth))[1]
 
     def prepare(params):
-        return jax.vmap(block.prepare)(params)
+        return jax.vmap(block.prepare)(params) if jax.tree.leaves(params) else params
 
     def along(block, reverse):
         loop = _Loop(block, depth, reverse)

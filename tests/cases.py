@@ -220,16 +220,30 @@ CASES: dict[str, Case] = {
         fg.residual(partial(LipschitzNet, width=4, kernels=(3, 1)), tolerance=1e-12), (2, 3, 2)
     ),
     # models
-    "glow": _glow(),
-    "glow, householder, spline": _glow((4, 4, 2), permutation="householder", coupling="spline"),
-    "glow, plu, additive": _glow(permutation="plu", coupling="additive"),
-    "glow, shuffle, three levels": _glow((16, 8, 3), permutation="shuffle", levels=3),
-    "glow, reverse, grey, classes": _glow((8, 4, 1), permutation="reverse", num_classes=5),
-    "glow, cond on images": Case(
-        fg.glow((8, 4, 1), levels=2, depth=1, width=6, cond_channels=1).bijector,
-        (8, 4, 1),
-        cond=normal(8, 4, 1),
+    "glow": _glow((8, 4, 3)),
+    "glow, householder, spline, cond on images": Case(
+        fg.glow(
+            (4, 4, 1),
+            levels=1,
+            depth=1,
+            width=6,
+            permutation="householder",
+            coupling="spline",
+            cond_channels=1,
+        ).bijector,
+        (4, 4, 1),
+        cond=normal(4, 4, 1),
     ),
+    "glow, plu, additive, bare": _glow(
+        (4, 4, 2),
+        levels=1,
+        permutation="plu",
+        coupling="additive",
+        learn_top=False,
+        edge_bias=False,
+    ),
+    "glow, shuffle, three levels": _glow((8, 8, 1), permutation="shuffle", levels=3, depth=1),
+    "glow, reverse, grey, classes": _glow((4, 4, 1), levels=1, permutation="reverse", num_classes=5),
     "real_nvp, cond": Case(
         fg.real_nvp((4, 4, 2), scales=1, width=4, blocks=1, cond_channels=2).bijector,
         (4, 4, 2),
@@ -287,7 +301,6 @@ CASES: dict[str, Case] = {
     "jet": Case(
         fg.jet((4, 4, 1), patch=2, width=8, heads=2, couplings=5, layers=1).bijector, (4, 4, 1)
     ),
-    "glow, bare": _glow(learn_top=False, edge_bias=False, levels=1),
     "planar_flow": Case(fg.planar_flow((3,), depth=2).bijector, (3,)),
     "ffjord": Case(
         fg.ffjord((2,), width=4, hidden_layers=1, trace="exact", rtol=1e-7, atol=1e-8).bijector,

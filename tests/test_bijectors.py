@@ -113,7 +113,7 @@ def _leaks_between_examples():
         (_actnorm._replace(stochastic=True), "depends on the key"),
         (
             _actnorm._replace(prepare=lambda p: jax.tree.map(jnp.exp, p)),
-            "params with nothing to prepare",
+            "prepare, which adds nothing, but changes params",
         ),
         (_impure_init(), "init called twice"),
         (_leaks_between_examples(), "forward of each example alone, by vmap, against the batch"),

@@ -61,7 +61,7 @@ def trained(tmp_path_factory):
 @pytest.mark.xdist_group("commands")
 def test_train_prints_the_table(trained):
     _, printed = trained
-    for row in ("data set", "split", "examples", "levels", "weights", "noise draws", "bits/dim"):
+    for row in ("data set", "split", "examples", "levels", "weights", "dequantization", "bits/dim"):
         assert row in printed
     for row in ("standard error", "round-trip error", "parameters", "examples/s", "step      4/4"):
         assert row in printed

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from flowjax_glow.base import Bijector
-from flowjax_glow.bijectors.matrix import inverse_and_logdet, inverse_triangular, matmul
+from flowjax_glow.bijectors.matrix import householder, inverse_and_logdet, inverse_triangular, matmul
 
 
 def invertible_conv(*, parametrization: str = "dense") -> Bijector:
@@ -93,14 +93,8 @@ def _multiply(lu, permutation, sign):
 
 
 def _reflect(reflections):
-    # The product of all reflections at once is I - V^T T V, where the inverse of T is upper triangular:
-    # 1/2 on the diagonal and the products of the unit vectors above it. (Joffrain et al. 2006,
-    # "Accumulating Householder transformations, revisited".)
-    v = reflections / jnp.sqrt(jnp.sum(reflections**2, axis=1, keepdims=True))
-    eye = jnp.eye(v.shape[0], dtype=v.dtype)
-    t = inverse_triangular((jnp.triu(matmul(v, v.T), 1) + 0.5 * eye).T).T
-    kernel = eye - matmul(v.T, matmul(t, v))
-    return {"kernel": kernel, "inverse": kernel.T, "logdet": jnp.zeros((), v.dtype)}
+    kernel = householder(reflections, reflections.shape[-1])
+    return {"kernel": kernel, "inverse": kernel.T, "logdet": jnp.zeros((), kernel.dtype)}
 
 
 _PREPARE = {"dense": _dense, "plu": _multiply, "householder": _reflect}

@@ -8,7 +8,7 @@ forward evaluates the net once, inverse once for each entry, first to last.  Pap
 import jax
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector, sum_event
+from flowjax_glow.base import Bijector, check_vectors, sum_event
 from flowjax_glow.bijectors.conditioner import MakeNet, apply_net, init_net
 from flowjax_glow.bijectors.coupling import Transform
 
@@ -35,11 +35,11 @@ def masked_autoregressive(
     """
 
     def net(params, x, cond, key):
-        n, dim = _vectors(x).shape
+        n, dim = check_vectors(x).shape
         return apply_net(make_net(dim * size), params, x, cond, key).reshape(n, dim, size)
 
     def init(key, x, cond=None):
-        return init_net(make_net(_vectors(x).shape[1] * size), key, x, cond)
+        return init_net(make_net(check_vectors(x).shape[1] * size), key, x, cond)
 
     def to_z(params, x, cond=None, key=None):
         z, log_slope = forward(net(params, x, cond, key), x)
@@ -57,13 +57,7 @@ def masked_autoregressive(
             x = jax.lax.dynamic_update_slice_in_dim(x, x_i, i, axis=1)
             return (x, logdet + sum_event(log_slope)), None
 
-        nothing = jnp.zeros_like(_vectors(z)), jnp.zeros((z.shape[0],), z.dtype)
+        nothing = jnp.zeros_like(check_vectors(z)), jnp.zeros((z.shape[0],), z.dtype)
         return jax.lax.scan(step, nothing, jnp.arange(z.shape[1]))[0]
 
     return Bijector(init, to_z, to_x)
-
-
-def _vectors(x):
-    if x.ndim != 2:
-        raise ValueError(f"an autoregressive bijector needs (batch, dim); got shape {x.shape}")
-    return x

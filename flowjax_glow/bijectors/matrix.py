@@ -52,6 +52,20 @@ def _inverse_and_logdet_jvp(primals, tangents):
     return (inverse, logdet), (d_inverse, jnp.sum(inverse.T * dw))
 
 
+def householder(reflections: Float[Array, "k n"], columns: int) -> Float[Array, "n columns"]:
+    """The first columns of an orthogonal matrix, the product of k reflections I - 2 v v^T / |v|^2.
+
+    The rows of reflections are the v, of any length but 0. All at once the product is I - V^T T V,
+    where the inverse of T is upper triangular, with 1/2 on the diagonal and the products of the unit
+    vectors above it. Joffrain et al. 2006, "Accumulating Householder transformations, revisited".
+    """
+    k, n = reflections.shape
+    v = reflections / jnp.sqrt(jnp.sum(reflections**2, axis=1, keepdims=True))
+    half = 0.5 * jnp.eye(k, dtype=v.dtype)
+    t = inverse_triangular((jnp.triu(matmul(v, v.T), 1) + half).T).T
+    return jnp.eye(n, columns, dtype=v.dtype) - matmul(v.T, matmul(t, v[:, :columns]))
+
+
 def inverse_triangular(m: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse of a lower triangular matrix, by halves: log2(n) rounds of matrix products."""
     n = m.shape[0]

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector, per_channel
+from flowjax_glow.base import Bijector, check_vectors, per_channel
 from flowjax_glow.bijectors.solve import solve_increasing
 
 # The least slope along w. The paper has 0, where an inverse exists but cannot be computed.
@@ -55,17 +55,6 @@ def planar() -> Bijector:
         return z - t[:, None] * per_channel(u, z), -_log_slope(slope, t)
 
     return Bijector(init, forward, inverse)
-
-
-def check_vectors(x: jax.Array) -> jax.Array:
-    """The same x.
-
-    Raises:
-      ValueError: for an x that is not (batch, dim).
-    """
-    if x.ndim != 2:
-        raise ValueError(f"x must be vectors, (batch, dim); got shape {x.shape}")
-    return x
 
 
 def _along(w, x):

@@ -14,8 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector, per_channel
-from flowjax_glow.bijectors.planar import check_vectors
+from flowjax_glow.base import Bijector, check_vectors, per_channel
 
 # The least alpha and gamma: a distance in units of x, below which nothing is bent.
 MIN_DISTANCE = 1e-3

@@ -10,9 +10,8 @@ section 4.2; of any number of columns.
 import jax
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector, per_channel
-from flowjax_glow.bijectors.matrix import inverse_triangular, matmul
-from flowjax_glow.bijectors.planar import check_vectors
+from flowjax_glow.base import Bijector, check_vectors, per_channel
+from flowjax_glow.bijectors.matrix import householder, matmul
 from flowjax_glow.bijectors.solve import solve_increasing
 
 # The largest entry of a diagonal: the least slope is 1 - 0.999^2, close to planar's.
@@ -67,25 +66,13 @@ def sylvester(columns: int) -> Bijector:
         return z - matmul(matmul(t, r.T), q.T), -_logdet(r, s, t)
 
     def prepare(params):
-        return params if "q" in params else {**params, "q": _orthonormal(params["reflections"])}
+        return params if "q" in params else {**params, "q": householder(params["reflections"], columns)}
 
     def check(x):
         if check_vectors(x).shape[1] < columns:
             raise ValueError(f"columns must be at most dim; got {columns} columns, dim {x.shape[1]}")
 
     return Bijector(init, forward, inverse, prepare)
-
-
-def _orthonormal(reflections):
-    """The first columns, as many as reflections, of the product of all: (dim, columns)."""
-    # The product is I - V^T T V. The inverse of T is upper triangular, with 1/2 on the diagonal and the
-    # products of the unit vectors above it (Joffrain et al. 2006, "Accumulating Householder
-    # transformations, revisited").
-    columns, dim = reflections.shape
-    v = reflections / jnp.sqrt(jnp.sum(reflections**2, axis=1, keepdims=True))
-    half = 0.5 * jnp.eye(columns, dtype=v.dtype)
-    t = inverse_triangular((jnp.triu(matmul(v, v.T), 1) + half).T).T
-    return jnp.eye(dim, columns, dtype=v.dtype) - matmul(v.T, matmul(t, v[:, :columns]))
 
 
 def _matrices(params):
