@@ -177,6 +177,14 @@ def per_channel(vector: Float[Array, " channels"], x: Array) -> Array:
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
+def image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The same event_shape, which must be (height, width, channels)."""
+    if len(event_shape) != 3:
+        raise ValueError(f"event_shape must be (height, width, channels); got {event_shape}")
+    height, width, channels = event_shape
+    return height, width, channels
+
+
 def check_vectors(x: Array) -> Array:
     """The same x, which must be (batch, dim)."""
     if x.ndim != 2:

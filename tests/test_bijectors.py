@@ -14,10 +14,16 @@ from flowjax_glow.testing import check_bijector, flat, perturb
 KEY = jax.random.key(0)
 
 
+def constructors() -> set[str]:
+    """The names of all public functions that make a bijector or a model."""
+    public = {getattr(fg, name) for name in fg.__all__}
+    rooms = ("flowjax_glow.bijectors.", "flowjax_glow.combine")
+    made = {f.__name__ for f in public if f.__module__.startswith(rooms)}
+    return {*made, *MODELS}
+
+
 def test_every_bijector_and_every_model_is_in_the_table():
-    made = {getattr(fg, name) for name in fg.__all__}
-    bijectors = {f.__name__ for f in made if f.__module__.startswith("flowjax_glow.bijectors.")}
-    assert {*bijectors, *MODELS} <= {function(name) for name in CASES}
+    assert constructors() <= {function(name) for name in CASES}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -57,6 +63,14 @@ def test_a_missing_cond_is_named_before_anything_compiles(name):
     for fn, first in ((case.bijector.init, KEY), (case.bijector.forward, params)):
         with pytest.raises(ValueError, match=r"cond|labels"):
             jax.eval_shape(fn, first, x)
+
+
+@pytest.mark.parametrize("name", ["flow_plus_plus", "glow", "jet", "real_nvp", "tarflow"])
+def test_a_model_of_images_refuses_vectors(name):
+    with pytest.raises(
+        ValueError, match=r"event_shape must be \(height, width, channels\); got \(6,\)"
+    ):
+        MODELS[name]((6,))
 
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)

@@ -1,10 +1,12 @@
-"""The README's first example runs as printed."""
+"""The README's first example runs as printed, and its tables name all there is."""
 
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from test_bijectors import constructors
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,3 +25,8 @@ def test_the_first_example_runs_as_printed(tmp_path):
     assert 3 < float(bits) < 5
     assert float(error) < 1e-4
     assert "(64, 8, 8, 1)" in done.stdout
+
+
+def test_the_tables_name_every_bijector_and_every_model():
+    named = set(re.findall(r"`(\w+)`", (ROOT / "README.md").read_text()))
+    assert constructors() <= named

@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector
+from flowjax_glow.base import Bijector, image_shape
 from flowjax_glow.bijectors.condition import condition
 from flowjax_glow.bijectors.entrywise_actnorm import entrywise_actnorm
 from flowjax_glow.bijectors.halves import halves, swap_halves
@@ -27,7 +27,7 @@ from flowjax_glow.priors import standard_normal
 
 
 def flow_plus_plus(
-    event_shape: tuple[int, int, int],
+    event_shape: tuple[int, ...],
     *,
     depths: tuple[int, int, int] = (4, 2, 3),
     blocks: int = 10,
@@ -54,7 +54,7 @@ def flow_plus_plus(
     Raises:
       ValueError: for a size that does not divide, or a negative depth.
     """
-    rows, columns, channels = event_shape
+    rows, columns, channels = image_shape(event_shape)
     if rows % 2 or columns % 4:
         raise ValueError(f"height must be even and width a multiple of 4; got {event_shape}")
     make_net = partial(GatedAttentionNet, width=width, blocks=blocks, heads=heads, dropout=dropout)

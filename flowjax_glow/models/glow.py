@@ -8,7 +8,7 @@ from functools import partial
 
 from jax.typing import DTypeLike
 
-from flowjax_glow.base import Bijector
+from flowjax_glow.base import Bijector, image_shape
 from flowjax_glow.bijectors.actnorm import actnorm
 from flowjax_glow.bijectors.additive_coupling import additive_coupling
 from flowjax_glow.bijectors.affine_coupling import affine_coupling
@@ -33,7 +33,7 @@ PERMUTATIONS = {
 
 
 def glow(
-    event_shape: tuple[int, int, int],
+    event_shape: tuple[int, ...],
     *,
     levels: int = 3,
     depth: int = 32,
@@ -72,9 +72,7 @@ def glow(
       ValueError: for a size that 2^levels does not divide, an unknown coupling or permutation, classes
         without learn_top, or both kinds of cond.
     """
-    if len(event_shape) != 3:
-        raise ValueError(f"event_shape must be (height, width, channels); got {event_shape}")
-    height, width_px, _ = event_shape
+    height, width_px, _ = image_shape(event_shape)
     if levels < 1 or height % 2**levels or width_px % 2**levels:
         raise ValueError(
             f"height and width must be divisible by 2^levels = {2**levels}; got {event_shape}"

@@ -9,6 +9,7 @@ from functools import partial
 
 from jax.typing import DTypeLike
 
+from flowjax_glow.base import image_shape
 from flowjax_glow.bijectors.affine_coupling import affine_coupling
 from flowjax_glow.bijectors.checkerboard_to_channels import checkerboard_to_channels
 from flowjax_glow.bijectors.halves import swap_halves
@@ -24,7 +25,7 @@ CHANNEL = 4
 
 
 def jet(
-    event_shape: tuple[int, int, int],
+    event_shape: tuple[int, ...],
     *,
     patch: int = 4,
     width: int = 512,
@@ -64,6 +65,7 @@ def jet(
         num_classes=num_classes,
         dtype=dtype,
     )
+    image_shape(event_shape)
     to_patches = patchify(patch)
     coupling = affine_coupling(make_net, scale="double_sigmoid")
     by_channels = conjugate(shuffle(), coupling)

@@ -7,7 +7,7 @@ blocks=8, of 19,609,545.
 
 from functools import partial
 
-from flowjax_glow.base import Bijector
+from flowjax_glow.base import Bijector, image_shape
 from flowjax_glow.bijectors.affine_coupling import affine_coupling
 from flowjax_glow.bijectors.batch_norm import batch_norm
 from flowjax_glow.bijectors.logit import logit
@@ -19,7 +19,7 @@ from flowjax_glow.priors import standard_normal
 
 
 def real_nvp(
-    event_shape: tuple[int, int, int],
+    event_shape: tuple[int, ...],
     *,
     scales: int = 4,
     width: int = 32,
@@ -47,7 +47,7 @@ def real_nvp(
     Raises:
       ValueError: for a size that the scales do not divide, or a width or blocks below 1.
     """
-    height, width_px, _ = event_shape
+    height, width_px, _ = image_shape(event_shape)
     if scales < 1 or height % 2 ** (scales - 1) or width_px % 2**scales:
         raise ValueError(
             f"height must be divisible by 2^(scales - 1) and width by 2^scales, scales at least 1; got "

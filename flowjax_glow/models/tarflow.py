@@ -9,6 +9,7 @@ from functools import partial
 
 from jax.typing import DTypeLike
 
+from flowjax_glow.base import image_shape
 from flowjax_glow.bijectors.causal_affine import causal_affine
 from flowjax_glow.bijectors.mirror import mirror
 from flowjax_glow.bijectors.patchify import patchify
@@ -19,7 +20,7 @@ from flowjax_glow.priors import standard_normal
 
 
 def tarflow(
-    event_shape: tuple[int, int, int],
+    event_shape: tuple[int, ...],
     *,
     patch: int = 2,
     width: int = 768,
@@ -57,6 +58,7 @@ def tarflow(
         num_classes=num_classes,
         dtype=dtype,
     )
+    image_shape(event_shape)
     to_patches = patchify(patch)
     block = chain(causal_affine(make_net), mirror(1, 2))
     bijector = chain(to_patches, repeat(block, blocks, memory=memory), invert(to_patches))
