@@ -11,13 +11,11 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 2)
 # Most of the suite's time is compilation, and this halves it: the change of variables of a Glow is
-# checked in 13 s in place of 24. XLA ends a process at a flag it does not know, hence the version. Flags
-# are read once; the commands, in processes of their own, shall not have this one.
+# checked in 13 s in place of 24. XLA ends a process at a flag it does not know, hence the version.
+# Commands inherit it, but for the run of test_commands that is looked at most.
 if jaxlib.__version__.startswith("0.10."):
-    flags = os.environ.get("XLA_FLAGS")
-    os.environ["XLA_FLAGS"] = f"{flags or ''} --xla_cpu_use_fusion_emitters=false"
-    jax.jit(lambda: 0)()
-    os.environ.pop("XLA_FLAGS") if flags is None else os.environ.update(XLA_FLAGS=flags)
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

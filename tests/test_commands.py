@@ -1,6 +1,7 @@
 """The commands, as a person types them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +26,13 @@ def _cache(tmp_path_factory):
         yield
 
 
-def _run(command, *flags, expect=0):
+def _run(command, *flags, expect=0, env=None):
     done = subprocess.run(
         [sys.executable, "-m", f"experiments.{command}", *map(str, flags)],
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env=env,
         timeout=280,
     )
     assert done.returncode == expect, done.stdout + done.stderr
@@ -50,11 +52,13 @@ def _table(folder):
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # other modules' tests run between those of the group
 def trained(tmp_path_factory):
     """A run of glow_digits in its smoke form, and what it printed."""
     folder = tmp_path_factory.mktemp("trained")
-    done = _run("train", _config(), f"--workdir={folder / 'run'}", f"--config.data.data_dir={folder}")
+    flags = f"--workdir={folder / 'run'}", f"--config.data.data_dir={folder}"
+    as_a_user = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = _run("train", _config(), *flags, env=as_a_user)
     return folder / "run", done.stdout
 
 

@@ -234,9 +234,12 @@ def test_maf_learns_conditionals_of_a_curved_mean_and_a_varying_scale():
     [
         (
             lambda: LAYERS["exp"].init(KEY, jnp.ones((2, 4, 4, 1))),
-            r"needs \(batch, dim\); .*4, 4, 1",
+            r"must be vectors, \(batch, dim\); .*4, 4, 1",
         ),
-        (lambda: LAYERS["exp"].inverse({}, jnp.ones((2, 3, 1))), r"needs \(batch, dim\); .*2, 3, 1"),
+        (
+            lambda: LAYERS["exp"].inverse({}, jnp.ones((2, 3, 1))),
+            r"must be vectors, \(batch, dim\); .*2, 3, 1",
+        ),
         (lambda: fg.affine_autoregressive(made, scale="cubic"), "scale must be .* got 'cubic'"),
         (lambda: fg.spline_autoregressive(made, bins=1), "bins must be .* got 1"),
         (lambda: MADE(7).init(KEY, jnp.ones((2, 3))), "multiple of dim = 3; got 7"),
