@@ -185,6 +185,14 @@ def image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def check_images(x: Array) -> tuple[int, int, int, int]:
+    """The shape of x, which must be (batch, height, width, channels)."""
+    if x.ndim != 4:
+        raise ValueError(f"x must be images, (batch, height, width, channels); got shape {x.shape}")
+    batch, height, width, channels = x.shape
+    return batch, height, width, channels
+
+
 def check_vectors(x: Array) -> Array:
     """The same x, which must be (batch, dim)."""
     if x.ndim != 2:

@@ -1,11 +1,11 @@
 """The whole suite runs with array shapes checked, strict promotion, and two virtual devices."""
 
+import importlib.metadata
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported
 
 import jax
-import jaxlib
 import pytest
 from jaxtyping import install_import_hook
 
@@ -13,7 +13,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 # Most of the suite's time is compilation, and this halves it: the change of variables of a Glow is
 # checked in 13 s in place of 24. XLA ends a process at a flag it does not know, hence the version.
 # Commands inherit it, but for the run of test_commands that is looked at most.
-if jaxlib.__version__.startswith("0.10."):
+if importlib.metadata.version("jaxlib").startswith("0.10."):
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
 jax.config.update("jax_disable_most_optimizations", True)

@@ -88,7 +88,7 @@ def test_permute_is_the_permutation_given():
         (lambda: fg.permute((1, 1, 0)), r"once; got \(1, 1, 0\)"),
         (lambda: fg.permute([1, 0]).forward({}, jnp.zeros((1, 3))), "channels must be 2; got 3"),
         (lambda: fg.haar().forward({}, jnp.zeros((1, 3, 2, 1))), "must be even; got 3x2"),
-        (lambda: fg.haar().forward({}, jnp.zeros((1, 4))), r"haar needs .*; got shape \(1, 4\)"),
+        (lambda: fg.haar().forward({}, jnp.zeros((1, 4))), r"x must be images.*; got shape \(1, 4\)"),
         (lambda: fg.haar().inverse({}, jnp.zeros((1, 2, 2, 6))), "a multiple of 4; got 6"),
     ],
 )

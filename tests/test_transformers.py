@@ -239,7 +239,7 @@ def test_bfloat16_is_inside_the_transformers_alone():
     ("bijector", "shape", "message"),
     [
         (lambda: fg.patchify(3), (4, 6, 1), "divisible by the patch's 3; got 4x6"),
-        (lambda: fg.patchify(2), (4,), "patchify needs .* got shape \\(2, 4\\)"),
+        (lambda: fg.patchify(2), (4,), "x must be images.* got shape \\(2, 4\\)"),
         (lambda: fg.invert(fg.patchify(2)), (2, 2, 6), "multiple of the patch's 2x2; got 6"),
         (lambda: fg.patchify(0), (4, 4, 1), "size must be at least 1; got 0"),
         (lambda: fg.mirror(0), (4,), "without the batch's 0; got \\(0,\\)"),

@@ -8,6 +8,7 @@ both. Kolesnikov et al. 2024 (Jet), arXiv:2412.15129, as in the released code.
 import jax.numpy as jnp
 
 from flowjax_glow.base import Bijector, split_channels
+from flowjax_glow.bijectors.isometry import isometry
 from flowjax_glow.bijectors.mask import merge, split
 
 
@@ -21,23 +22,17 @@ def checkerboard_to_channels() -> Bijector:
       ValueError: for another rank, and for a width or a number of channels that is odd.
     """
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
-
-    def forward(params, x, cond=None, key=None):
-        del params, cond, key
+    def forward(x):
         n, h, w, c = _image_shape(x)
         halves = [half.reshape(n, h, w, c // 2) for half in split(x, "checkerboard")]
-        return jnp.concatenate(halves, axis=-1), jnp.zeros((n,), x.dtype)
+        return jnp.concatenate(halves, axis=-1)
 
-    def inverse(params, z, cond=None, key=None):
-        del params, cond, key
+    def inverse(z):
         n, h, w, c = _image_shape(z)
         first, second = (half.reshape(n, h, w // 2, c) for half in split_channels(z))
-        return merge(first, second, "checkerboard"), jnp.zeros((n,), z.dtype)
+        return merge(first, second, "checkerboard")
 
-    return Bijector(init, forward, inverse)
+    return isometry(forward, inverse)
 
 
 def _image_shape(x):

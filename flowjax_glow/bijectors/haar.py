@@ -6,7 +6,8 @@ takes the squeeze's place: Ardizzone et al. 2019, arXiv:1907.02392; Yu et al. 20
 
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector
+from flowjax_glow.base import Bijector, check_images
+from flowjax_glow.bijectors.isometry import isometry
 
 
 def haar() -> Bijector:
@@ -20,30 +21,24 @@ def haar() -> Bijector:
         are not a multiple of 4.
     """
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
-
-    def forward(params, x, cond=None, key=None):
-        del params, cond, key
-        n, h, w, c = _image_shape(x)
+    def forward(x):
+        n, h, w, c = check_images(x)
         if h % 2 or w % 2:
             raise ValueError(f"height and width must be even; got {h}x{w}")
         blocks = x.reshape(n, h // 2, 2, w // 2, 2, c)
         bands = _mix(*(blocks[:, :, i, :, j] for i in (0, 1) for j in (0, 1)))
-        return jnp.concatenate(bands, axis=-1), jnp.zeros((n,), x.dtype)
+        return jnp.concatenate(bands, axis=-1)
 
-    def inverse(params, z, cond=None, key=None):
-        del params, cond, key
-        n, h, w, c = _image_shape(z)
+    def inverse(z):
+        n, h, w, c = check_images(z)
         if c % 4:
             raise ValueError(f"channels must be a multiple of 4; got {c}")
         top_left, top_right, low_left, low_right = _mix(*jnp.split(z, 4, axis=-1))
         rows = [jnp.stack(pair, axis=3) for pair in ((top_left, top_right), (low_left, low_right))]
         x = jnp.stack(rows, axis=2)  # (n, h, 2, w, 2, c / 4)
-        return x.reshape(n, 2 * h, 2 * w, c // 4), jnp.zeros((n,), z.dtype)
+        return x.reshape(n, 2 * h, 2 * w, c // 4)
 
-    return Bijector(init, forward, inverse)
+    return isometry(forward, inverse)
 
 
 def _mix(a, b, c, d):
@@ -51,9 +46,3 @@ def _mix(a, b, c, d):
     left_sum, right_sum = 0.5 * (a + c), 0.5 * (b + d)
     left_fall, right_fall = 0.5 * (a - c), 0.5 * (b - d)
     return left_sum + right_sum, left_sum - right_sum, left_fall + right_fall, left_fall - right_fall
-
-
-def _image_shape(x):
-    if x.ndim != 4:
-        raise ValueError(f"haar needs (batch, height, width, channels); got shape {x.shape}")
-    return x.shape

@@ -5,9 +5,9 @@ halves). Here a flow's value stays one array, divided as bijectors.mask says.
 """
 
 import jax
-import jax.numpy as jnp
 
 from flowjax_glow.base import Bijector
+from flowjax_glow.bijectors.isometry import isometry
 from flowjax_glow.bijectors.mask import MASKS, merge, split
 
 
@@ -59,16 +59,11 @@ def swap_halves(*, mask: str = "channel") -> Bijector:
     """
     _check(mask)
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
-
-    def swap(params, x, cond=None, key=None):
-        del params, cond, key
+    def swap(x):
         first, second = split(x, mask)
-        return merge(second, first, mask), jnp.zeros((x.shape[0],), x.dtype)
+        return merge(second, first, mask)
 
-    return Bijector(init, swap, swap)
+    return isometry(swap, swap)
 
 
 def _check(mask):

@@ -7,6 +7,7 @@ et al. 2024, arXiv:2412.06329. logdet 0.
 import jax.numpy as jnp
 
 from flowjax_glow.base import Bijector
+from flowjax_glow.bijectors.isometry import isometry
 
 
 def mirror(*axes: int) -> Bijector:
@@ -18,14 +19,9 @@ def mirror(*axes: int) -> Bijector:
     if not axes or 0 in axes:
         raise ValueError(f"axes must be one or more, without the batch's 0; got {axes}")
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
-
-    def flip(params, x, cond=None, key=None):
-        del params, cond, key
+    def flip(x):
         if not all(-x.ndim < axis < x.ndim for axis in axes):
             raise ValueError(f"axes must be of the event; got {axes} for shape {x.shape}")
-        return jnp.flip(x, axes), jnp.zeros((x.shape[0],), x.dtype)
+        return jnp.flip(x, axes)
 
-    return Bijector(init, flip, flip)
+    return isometry(flip, flip)

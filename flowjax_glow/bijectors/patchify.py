@@ -5,9 +5,8 @@ an input channel lie side by side, a token holds its patch row by row, so that i
 upper half of the patch.
 """
 
-import jax.numpy as jnp
-
-from flowjax_glow.base import Bijector
+from flowjax_glow.base import Bijector, check_images
+from flowjax_glow.bijectors.isometry import isometry
 
 
 def patchify(size: int) -> Bijector:
@@ -22,30 +21,18 @@ def patchify(size: int) -> Bijector:
     if size < 1:
         raise ValueError(f"size must be at least 1; got {size}")
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
-
-    def forward(params, x, cond=None, key=None):
-        del params, cond, key
-        n, h, w, c = _image_shape(x)
+    def forward(x):
+        n, h, w, c = check_images(x)
         if h % size or w % size:
             raise ValueError(f"height and width must be divisible by the patch's {size}; got {h}x{w}")
         z = x.reshape(n, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
-        return z.reshape(n, h // size, w // size, size * size * c), jnp.zeros((n,), x.dtype)
+        return z.reshape(n, h // size, w // size, size * size * c)
 
-    def inverse(params, z, cond=None, key=None):
-        del params, cond, key
-        n, h, w, c = _image_shape(z)
+    def inverse(z):
+        n, h, w, c = check_images(z)
         if c % size**2:
             raise ValueError(f"channels must be a multiple of the patch's {size}x{size}; got {c}")
         x = z.reshape(n, h, w, size, size, c // size**2).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(n, size * h, size * w, c // size**2), jnp.zeros((n,), z.dtype)
+        return x.reshape(n, size * h, size * w, c // size**2)
 
-    return Bijector(init, forward, inverse)
-
-
-def _image_shape(x):
-    if x.ndim != 4:
-        raise ValueError(f"patchify needs (batch, height, width, channels); got shape {x.shape}")
-    return x.shape
+    return isometry(forward, inverse)

@@ -11,20 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowjax_glow.base import Bijector
+from flowjax_glow.bijectors.isometry import isometry
 
 
 def reverse() -> Bijector:
     """Reverses the channels of (batch, ..., channels). No params."""
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
+    def flip(x):
+        return x[..., ::-1]
 
-    def flip(params, x, cond=None, key=None):
-        del params, cond, key
-        return x[..., ::-1], jnp.zeros((x.shape[0],), x.dtype)
-
-    return Bijector(init, flip, flip)
+    return isometry(flip, flip)
 
 
 def shuffle() -> Bijector:
@@ -63,17 +59,12 @@ def permute(permutation: Sequence[int]) -> Bijector:
         raise ValueError(f"permutation must hold each of 0, ..., n - 1 once; got {permutation}")
     order = np.asarray(permutation, np.int32)
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
-
     def along(order):
-        def run(params, value, cond=None, key=None):
-            del params, cond, key
+        def run(value):
             if value.shape[-1] != order.size:
                 raise ValueError(f"channels must be {order.size}; got {value.shape[-1]}")
-            return jnp.take(value, order, axis=-1), jnp.zeros((value.shape[0],), value.dtype)
+            return jnp.take(value, order, axis=-1)
 
         return run
 
-    return Bijector(init, along(order), along(np.argsort(order).astype(np.int32)))
+    return isometry(along(order), along(np.argsort(order).astype(np.int32)))

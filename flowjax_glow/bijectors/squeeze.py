@@ -7,7 +7,8 @@ of RealNVP where half of the channels leave.
 
 import jax.numpy as jnp
 
-from flowjax_glow.base import Bijector
+from flowjax_glow.base import Bijector, check_images
+from flowjax_glow.bijectors.isometry import isometry
 
 ORDERS = ("channel", "diagonal")
 # (row, column) of a 2x2 block in the order "diagonal", each as 2 * row + column; then its inverse.
@@ -32,13 +33,8 @@ def squeeze(*, order: str = "channel") -> Bijector:
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}; got {order!r}")
 
-    def init(key, x, cond=None):
-        del key, x, cond
-        return {}
-
-    def forward(params, x, cond=None, key=None):
-        del params, cond, key
-        n, h, w, c = _image_shape(x)
+    def forward(x):
+        n, h, w, c = check_images(x)
         if h % 2 or w % 2:
             raise ValueError(f"height and width must be even; got {h}x{w}")
         z = x.reshape(n, h // 2, 2, w // 2, 2, c)
@@ -47,11 +43,10 @@ def squeeze(*, order: str = "channel") -> Bijector:
         else:
             pixels = z.transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4, c)
             z = jnp.stack([pixels[:, :, :, k] for k in _DIAGONAL], axis=3)
-        return z.reshape(n, h // 2, w // 2, 4 * c), jnp.zeros((n,), x.dtype)
+        return z.reshape(n, h // 2, w // 2, 4 * c)
 
-    def inverse(params, z, cond=None, key=None):
-        del params, cond, key
-        n, h, w, c = _image_shape(z)
+    def inverse(z):
+        n, h, w, c = check_images(z)
         if c % 4:
             raise ValueError(f"channels must be a multiple of 4; got {c}")
         if order == "channel":
@@ -60,12 +55,6 @@ def squeeze(*, order: str = "channel") -> Bijector:
             pixels = jnp.split(z, 4, axis=-1)
             x = jnp.stack([pixels[k] for k in _OF_PIXEL], axis=3)
             x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(n, 2 * h, 2 * w, c // 4), jnp.zeros((n,), z.dtype)
+        return x.reshape(n, 2 * h, 2 * w, c // 4)
 
-    return Bijector(init, forward, inverse)
-
-
-def _image_shape(x):
-    if x.ndim != 4:
-        raise ValueError(f"squeeze needs (batch, height, width, channels); got shape {x.shape}")
-    return x.shape
+    return isometry(forward, inverse)
