@@ -1,6 +1,6 @@
 # Every target makes the virtual environment when it is missing or its requirements have changed.
 #   make demo    train Glow on scikit-learn's digits and show its exact bits per dimension
-#   make test    the whole suite
+#   make test    the whole suite, a file at a time on each of two processes
 #   make lint    ruff, ruff format, pyright
 #   make bench   the benchmarks, as tables, against peers in environments of their own (make bench-env);
 #                make bench-glow_speed, bench-growth, bench-moons, bench-peak, bench-scaling: one of them
@@ -24,7 +24,7 @@ demo: $(READY)
 	@echo "Look at $(DEMO)/samples/ and $(DEMO)/learning_curve.png"
 
 test: $(READY)
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(RUN) -m ruff check

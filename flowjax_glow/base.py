@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 # A pytree of arrays. Floating leaves are trained; integer leaves (permutations, signs, masks) are
@@ -185,7 +186,7 @@ def image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def check_images(x: Array) -> tuple[int, int, int, int]:
+def check_images(x: Array | np.ndarray) -> tuple[int, int, int, int]:
     """The shape of x, which must be (batch, height, width, channels)."""
     if x.ndim != 4:
         raise ValueError(f"x must be images, (batch, height, width, channels); got shape {x.shape}")
@@ -193,7 +194,7 @@ def check_images(x: Array) -> tuple[int, int, int, int]:
     return batch, height, width, channels
 
 
-def check_vectors(x: Array) -> Array:
+def check_vectors(x: Any) -> Any:
     """The same x, which must be (batch, dim)."""
     if x.ndim != 2:
         raise ValueError(f"x must be vectors, (batch, dim); got shape {x.shape}")

@@ -52,7 +52,7 @@ def _table(folder):
     return path
 
 
-@pytest.fixture(scope="session")  # other modules' tests run between those of the group
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of glow_digits in its smoke form, and what it printed."""
     folder = tmp_path_factory.mktemp("trained")
@@ -62,7 +62,6 @@ def trained(tmp_path_factory):
     return folder / "run", done.stdout
 
 
-@pytest.mark.xdist_group("commands")
 def test_train_prints_the_table(trained):
     _, printed = trained
     for row in ("data set", "split", "examples", "levels", "weights", "dequantization", "bits/dim"):
@@ -71,7 +70,6 @@ def test_train_prints_the_table(trained):
         assert row in printed
 
 
-@pytest.mark.xdist_group("commands")
 def test_evaluate_needs_no_config(trained, tmp_path):
     workdir, _ = trained
     out = tmp_path / "record.json"
@@ -83,7 +81,6 @@ def test_evaluate_needs_no_config(trained, tmp_path):
     assert f"{record['bits_per_dim']:.4f}" in printed
 
 
-@pytest.mark.xdist_group("commands")
 def test_sample_writes_a_picture(trained, tmp_path):
     workdir, _ = trained
     out = tmp_path / "samples.png"
@@ -94,7 +91,6 @@ def test_sample_writes_a_picture(trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("commands")
 def test_a_run_on_a_table_is_evaluated_and_sampled_as_numbers(tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
     path = f"--config.data.path={_table(tmp_path)}"
@@ -115,7 +111,6 @@ def test_a_run_on_a_table_is_evaluated_and_sampled_as_numbers(tmp_path):
     assert not (tmp_path / "s.png").exists()
 
 
-@pytest.mark.xdist_group("commands")
 @pytest.mark.parametrize(
     ("command", "flags", "message"),
     [

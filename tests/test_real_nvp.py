@@ -8,7 +8,6 @@ import pytest
 import flowjax_glow as fg
 from flowjax_glow.base import is_running
 
-pytestmark = pytest.mark.xdist_group("real_nvp")  # its params take long to compile
 KEY = jax.random.key(0)
 SHAPE = (4, 4, 2)
 X = jnp.asarray(np.random.default_rng(0).uniform(-0.49, 0.49, size=(6, *SHAPE)), jnp.float32)
@@ -16,7 +15,7 @@ FLOW = fg.real_nvp(SHAPE, scales=2, width=4, blocks=2, cond_channels=3)
 COND = jnp.asarray(np.random.default_rng(1).normal(size=(6, 3)), jnp.float32)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def params():
     """Away from rescale = 0, and with running statistics that are not the batch's."""
 
