@@ -93,10 +93,11 @@ def likelihood(
 
 
 def _estimate_key(flow: Flow, key: PRNGKey, index: Int[Array, " batch"]) -> PRNGKey | None:
-    # Only where it is needed: a key turns dropout on. The noise is keyed by fold_in(key, example).
+    # Only where it is needed: a key turns dropout on. Noise is keyed by fold_in(key, example), and no
+    # example has this number.
     if not flow.bijector.stochastic:
         return None
-    return jax.random.fold_in(jax.random.split(key)[1], index[0])
+    return jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), index[0])
 
 
 @functools.partial(

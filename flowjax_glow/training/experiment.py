@@ -125,8 +125,9 @@ def initial_state(experiment: Experiment, split: Split) -> TrainState:
 
 
 def _make_state(experiment: Experiment, examples: Any, labels: Any) -> TrainState:
-    init_key, noise_key, run_key = jax.random.split(jax.random.key(experiment.config.seed), 3)
-    noise = experiment.dequantizer.init(jax.random.fold_in(init_key, 0), examples)
+    root = jax.random.key(experiment.config.seed)
+    init_key, noise_key, run_key, dequantizer_key = jax.random.split(root, 4)
+    noise = experiment.dequantizer.init(dequantizer_key, examples)
     x, _ = jax.jit(experiment.dequantizer.sample)(noise, noise_key, examples)
     cond = labels if experiment.conditional else None
     params = {"flow": init(experiment.flow, init_key, x, cond), "dequantizer": noise}

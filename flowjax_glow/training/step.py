@@ -71,9 +71,9 @@ def make_train_step(
         key: PRNGKey,
     ):
         params = merge_trainable(trained, constants)
-        x, log_q = dequantizer.sample(
-            params["dequantizer"], noise_key, examples, index, jax.random.fold_in(key, 0)
-        )
+        # No bijector of the flow has this number, and so this key: chain folds its own by position.
+        dropout_key = jax.random.fold_in(key, 2**32 - 1)
+        x, log_q = dequantizer.sample(params["dequantizer"], noise_key, examples, index, dropout_key)
         lp = log_prob(flow, params["flow"], x, cond, key) - log_q
         return jnp.mean(negative_log_likelihood(lp, flow.event_shape, n_bins=n_bins))
 
