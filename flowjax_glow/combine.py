@@ -96,7 +96,8 @@ def invert(bijector: Bijector) -> Bijector:
 def conjugate(outer: Bijector, inner: Bijector) -> Bijector:
     """Applies outer, then inner, then the inverse of outer, with the same params as before.
 
-    So inner acts in the coordinates of outer, and what comes out is in those of x again.
+    So inner acts in the coordinates of outer, and what comes out is in those of x again; where outer
+    has dropout, by another mask than the first time.
     params: {"outer": those of outer, "inner": those of inner}.
     """
     whole = chain(outer, inner, invert(outer))

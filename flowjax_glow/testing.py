@@ -217,25 +217,24 @@ def _check_prepare(bijector, params, x, z, cond, logdet, tolerance):
 def _check_inverse_and_vjp(bijector, params, x, cond, tolerance):
     if bijector.inverse_and_vjp is None:
         return  # then it is by definition the inverse, and the vjp
-    params = bijector.prepare(params)
-    trained, constants = split_trainable(params)
+    trained, constants = split_trainable(bijector.prepare(params))
+    cond, labels = split_trainable(cond)
 
-    def forward(trained, x):
-        return bijector.forward(merge_trainable(trained, constants), x, cond)
+    def forward(trained, x, cond):
+        params = merge_trainable(trained, constants)
+        return bijector.forward(params, x, merge_trainable(cond, labels))
 
     @jax.jit
-    def both(trained, x):
-        (z, logdet), vjp = jax.vjp(forward, trained, x)
+    def both(trained, x, cond):
+        (z, logdet), vjp = jax.vjp(forward, trained, x, cond)
         bars = jax.tree.map(jnp.cos, z), jnp.arange(1.0, len(logdet) + 1, dtype=logdet.dtype)
         params = merge_trainable(trained, constants)
-        return (x, *vjp(bars)), inverse_and_vjp(bijector, params, z, cond, None, *bars)[:3]
+        found = inverse_and_vjp(bijector, params, z, merge_trainable(cond, labels), None, *bars)
+        params_bar, x_bar, cond_bar = vjp(bars)
+        return found, (x, x_bar, params_bar, cond_bar)
 
-    (x, params_bar, x_bar), (rebuilt, rebuilt_bar, rebuilt_params_bar) = both(trained, x)
-    for name, actual, expected in (
-        ("x", rebuilt, x),
-        ("the cotangent of x", rebuilt_bar, x_bar),
-        ("the cotangent of params", rebuilt_params_bar, params_bar),
-    ):
+    names = ("x", "the cotangent of x", "the cotangent of params", "the cotangent of cond")
+    for name, actual, expected in zip(names, *both(trained, x, cond), strict=True):
         for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
             size = max(1.0, float(np.max(np.abs(b), initial=0.0)))
             _near(f"inverse_and_vjp, {name}", a / size, b / size, tolerance)

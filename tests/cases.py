@@ -56,11 +56,6 @@ def pixels(*event_shape: int) -> Draw:
     return lambda rng: rng.uniform(-0.49, 0.49, size=(BATCH, *event_shape))
 
 
-def wide(*event_shape: int) -> Draw:
-    """Values of deviation 5: a variance among them stays positive when perturbed."""
-    return lambda rng: rng.normal(scale=5.0, size=(BATCH, *event_shape))
-
-
 def normal(*shape: int) -> Draw:
     return lambda rng: rng.normal(size=(BATCH, *shape))
 
@@ -140,7 +135,7 @@ CASES: dict[str, Case] = {
     "squeeze": Case(fg.squeeze(), image),
     "squeeze, diagonal": Case(fg.squeeze(order="diagonal"), image),
     "batch_norm": Case(fg.batch_norm(), image),
-    "batch_norm, vector, half": Case(fg.batch_norm(mask="channel"), vector, draw=wide(*vector)),
+    "batch_norm, vector, half": Case(fg.batch_norm(mask="channel"), vector),
     "batch_norm, checkerboard": Case(fg.batch_norm(mask="checkerboard", flip=True), image),
     "affine_coupling, resnet, cond": Case(
         fg.affine_coupling(partial(ResNet, width=4, blocks=1, cond_channels=2)), image, cond=normal(2)

@@ -37,6 +37,7 @@ COUPLINGS = {
     "affine, exp": partial(fg.affine_coupling, scale="exp"),
     "spline": fg.spline_coupling,
     "mixture": fg.mixture_coupling,
+    "learned_prior": fg.learned_prior,
 }
 
 
