@@ -19,7 +19,7 @@ import optax
 
 import flowjax_glow as fg
 from benchmarks.harness import alone, footer, machine, table, versions, write
-from flowjax_glow.combine import MEMORY
+from flowjax_glow.depth import MEMORY
 
 
 def images(rng: np.random.Generator, num: int) -> np.ndarray:
@@ -38,8 +38,9 @@ def loss(flow: fg.Flow, params: fg.Params, x: jax.Array) -> jax.Array:
 
 
 def train(flow: fg.Flow, params: fg.Params, batches: Any) -> fg.Params:
-    """The params after one step of Adam on every batch."""
-    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3))
+    """The params after one step of Adam on every batch, its rate warmed up over the first half."""
+    rate = optax.linear_schedule(0.0, 1e-3, len(batches) // 2)
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))
 
     def step(carry, x):
         params, state = carry

@@ -74,6 +74,13 @@ def grow(name: str, mode: str, args: argparse.Namespace) -> list[dict[str, Any]]
     return records
 
 
+def compile_seconds(record: dict[str, Any]) -> float | None:
+    """Tracing and XLA where they are known, without the first step, which may be long; else with it."""
+    if record.get("xla_s") is None:
+        return record.get("compile_s")
+    return record["trace_s"] + record["xla_s"]
+
+
 def report(args: argparse.Namespace, records: list[dict[str, Any]]) -> str:
     """The Markdown table, a row a process."""
 
@@ -85,15 +92,15 @@ def report(args: argparse.Namespace, records: list[dict[str, Any]]) -> str:
     rows = []
     for r in records:
         again = r.get("second") or {}
-        numbers = [r.get("compile_s"), mib(r.get("temp_bytes")), mib(r.get("peak_rss"))]
+        numbers = [compile_seconds(r), mib(r.get("temp_bytes")), mib(r.get("peak_rss"))]
         numbers += [r["step_s"] * 1e3 if "step_s" in r else None]
-        numbers += [again.get("compile_s"), mib(again.get("peak_rss"))]
+        numbers += [compile_seconds(again), mib(again.get("peak_rss"))]
         rows.append([r["library"], r["mode"], r["depth"], *numbers, r.get("error")])
     size = f"{args.size}x{args.size}x3, L={args.levels}, width {args.width}, batch {args.batch}"
     title = (
         f"{size}: a training step as K grows; {args.threads} threads, medians of {args.rounds}. "
-        "Compile time is tracing and XLA, for PyTorch the first step. Peak RSS is the whole process, "
-        "compiler and all; temporaries are the compiled step's, on one device."
+        "Compile time is tracing and XLA's; for PyTorch the first step's. Peak RSS is the whole "
+        "process, compiler and all; temporaries are the compiled step's, on one device."
     )
     found: dict[str, set[str]] = {}
     for r in records:

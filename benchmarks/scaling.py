@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import flops, harness
+from flowjax_glow.report.devices import DEVICES
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {
@@ -50,18 +51,18 @@ class System(NamedTuple):
     between: float
 
 
-# As the vendors publish them; v4's link, NVLink's figure and the peaks of v4 and H100 were not looked
-# up again when this was written.
-# TPU: cloud.google.com/tpu/docs/{v4,v5e,v5p}: "interchip interconnect BW" 2,400, 1,600
-# and 4,800 Gb/s a chip over 6, 4 and 6 links of a torus; a ring in both directions uses 2
-# of them. A pod has 4,096, 256 and 8,960 chips; between v5e pods "data center network bandwidth per
-# pod" 6.4 Tb/s. H100 SXM: nvidia.com/h100, NVLink 900 GB/s both ways together, 8 GPUs a node; one
-# ConnectX-7 a GPU, InfiniBand NDR 400 Gb/s each way (DGX H100 user guide).
+# Peaks and links are those of report/devices.py. A pod has 4,096, 256 and 8,960 chips; between v5e pods
+# "data center network bandwidth per pod" is 6.4 Tb/s. 8 H100 are a node; one ConnectX-7 a GPU,
+# InfiniBand NDR 400 Gb/s each way (DGX H100 user guide), was not looked up again when this was written.
+def _system(device: str, *, domain: int, axes: int, between: float = 0.0) -> System:
+    return System(DEVICES[device].bfloat16, DEVICES[device].ring, domain, axes, between)
+
+
 SYSTEMS = {
-    "TPU v4": System(275e12, 2400e9 / 8 * 2 / 6, 4096, 3, 0.0),
-    "TPU v5e": System(197e12, 1600e9 / 8 * 2 / 4, 256, 2, 6.4e12 / 8 / 256),
-    "TPU v5p": System(459e12, 4800e9 / 8 * 2 / 6, 8960, 3, 0.0),
-    "H100 + NDR": System(989e12, 450e9, 8, 1, 400e9 / 8),
+    "TPU v4": _system("tpu-v4", domain=4096, axes=3),
+    "TPU v5e": _system("tpu-v5e", domain=256, axes=2, between=6.4e12 / 8 / 256),
+    "TPU v5p": _system("tpu-v5p", domain=8960, axes=3),
+    "H100 + NDR": _system("h100", domain=8, axes=1, between=400e9 / 8),
 }
 HOP = 1e-6  # s, assumed for every message of a ring
 

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
         record = read_record(Path(WORKDIR.value) / "evaluation.json")
         experiment = build(read_config(WORKDIR.value))
     images = load_split(experiment, record["split"]).images
-    print(f"{record['build']}, {record['split']}, {len(images):,} images\n")
+    print(f"{record['version']}, {record['split']}, {len(images):,} images\n")
     print("| | bits/dim, each image alone | all images as one |\n|---|---|---|")
     for codec in CODECS:
         alone, together = lossless_bits_per_dim(images, codec), mosaic_bits_per_dim(images, codec)

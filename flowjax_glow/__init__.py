@@ -40,7 +40,8 @@ from flowjax_glow.bijectors.spline_autoregressive import spline_autoregressive
 from flowjax_glow.bijectors.spline_coupling import spline_coupling
 from flowjax_glow.bijectors.squeeze import squeeze
 from flowjax_glow.bijectors.sylvester import sylvester
-from flowjax_glow.combine import chain, conjugate, factor_out, invert, repeat
+from flowjax_glow.combine import chain, conjugate, factor_out, invert
+from flowjax_glow.depth import repeat
 from flowjax_glow.dequantization import (
     Dequantizer,
     importance_bound,

@@ -245,7 +245,9 @@ CASES: dict[str, Case] = {
         cond=normal(2),
         draw=pixels(4, 4, 2),
     ),
-    "nice": Case(fg.nice((2, 3, 2), depths=(1, 2, 1), width=8).bijector, (2, 3, 2)),
+    "nice": Case(
+        fg.nice((2, 3, 2), depths=(1, 2, 1), width=8, channels_first=True).bijector, (2, 3, 2)
+    ),
     "nice, vector, cond": Case(
         fg.nice(vector, depths=(1, 1), width=8, mask="channel", cond_channels=2).bijector,
         vector,

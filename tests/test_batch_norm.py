@@ -138,18 +138,14 @@ def test_a_constant_channel_has_finite_gradients():
 def test_running_statistics_are_no_part_of_clipping_adam_and_decay(tmp_path):
     config = tiny(tmp_path).optimizer
     config.clip_norm, config.weight_decay, config.running_momentum = 1.0, 0.1, 0.8
-    config.schedule, config.warmup_steps = "constant", 0
-    optimizer = make_optimizer(config, 10)
+    config.schedule, config.warmup_examples = "constant", 0
+    optimizer = make_optimizer(config, steps=10, batch_size=8)
     learned = {"kernel": jnp.ones(3), "bias": jnp.ones(1)}
     params = learned | {"running": {"mean": jnp.ones(1)}}
     grads = learned | {"running": {"mean": jnp.array([1e6])}}
     updates: Any = optimizer.update(grads, optimizer.init(params), params)[0]
     alone: Any = optimizer.update(learned, optimizer.init(learned), learned)[0]
     assert_close(updates, {**alone, "running": {"mean": np.array([-0.2e6])}}, 1e-6)
-
-    config.running_momentum = 1.0
-    with pytest.raises(ValueError, match=r"running_momentum must be in \[0, 1\); got 1.0"):
-        make_optimizer(config, 10)
 
 
 UNIFORM = fg.uniform_dequantizer(n_bins=17)
@@ -163,7 +159,7 @@ IMAGES = RNG.integers(17, size=(4, 16, 4, 4, 2)).astype(np.uint8)
 )
 def test_in_training_running_statistics_become_those_of_the_data(tmp_path, driver, shape):
     config = tiny(tmp_path).optimizer
-    optimizer = make_optimizer(config, 100)
+    optimizer = make_optimizer(config, steps=100, batch_size=16)
     flow = fg.Flow(fg.chain(fg.batch_norm(), fg.actnorm()), fg.standard_normal(), (4, 4, 2))
     params = fg.init(flow, KEY, X)  # of other statistics than the images
     step = make_train_step(flow, optimizer, dequantizer=UNIFORM, accumulate=2)

@@ -4,18 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from configs import NAMES, ROOT, needs_no_download, write_table
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(
-    path.stem
-    for path in (ROOT / "experiments/configs").glob("*.py")
-    if path.stem not in ("__init__", "default")
-)
+LOCAL = [name for name in NAMES if needs_no_download(name)]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,15 +38,6 @@ def _config(name="glow_digits"):
     return f"--config=experiments/configs/{name}.py:smoke"
 
 
-def _table(folder):
-    """A CSV file with four columns of numbers and one of text."""
-    rows = np.random.default_rng(0).normal(size=(200, 4))
-    lines = ["a,b,c d,e,name", *(",".join([*map(str, row), "x"]) for row in rows)]
-    path = folder / "table.csv"
-    path.write_text("\n".join(lines))
-    return path
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of glow_digits in its smoke form, and what it printed."""
@@ -73,12 +59,33 @@ def test_train_prints_the_table(trained):
 def test_evaluate_needs_no_config(trained, tmp_path):
     workdir, _ = trained
     out = tmp_path / "record.json"
-    flags = ("--split=valid", "--draws=3", "--weights=raw", f"--out={out}")
-    printed = _run("evaluate", f"--workdir={workdir}", *flags).stdout
+    flags = ("--split=valid", "--draws=3", "--weights=raw", "--batch_size=50", f"--out={out}")
+    done = _run("evaluate", f"--workdir={workdir}", *flags)
     record = json.loads(out.read_text())
+    assert json.loads(done.stdout) == record
     assert (record["split"], record["examples"], record["draws"]) == ("valid", 144, 3)
     assert record["weights"] == "raw"
-    assert f"{record['bits_per_dim']:.4f}" in printed
+    assert f"{record['bits_per_dim']:.4f}" in done.stderr
+    assert "evaluate      9/9" in done.stderr
+
+
+def test_other_protocols_are_saved_beside_the_runs_own_record(trained, tmp_path):
+    workdir, _ = trained
+    own = (workdir / "evaluation.json").read_text()
+    _run("evaluate", f"--workdir={workdir}", "--importance=3")
+    assert (workdir / "evaluation.json").read_text() == own
+    other = workdir / "evaluation_importance=3.json"
+    assert json.loads(other.read_text())["importance_samples"] == 3
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = _run("table", workdir, other, empty)
+    assert f"{empty}/evaluation.json" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| run | glow | digits |")]
+    assert len(rows) == 2
+    _run("table", workdir, f"--out={tmp_path / 'table.md'}")
+    assert (tmp_path / "table.md").read_text().startswith("| run | model |")
 
 
 def test_sample_writes_a_picture(trained, tmp_path):
@@ -93,7 +100,7 @@ def test_sample_writes_a_picture(trained, tmp_path):
 @pytest.mark.slow
 def test_a_run_on_a_table_is_evaluated_and_sampled_as_numbers(tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
-    path = f"--config.data.path={_table(tmp_path)}"
+    path = f"--config.data.path={write_table(tmp_path)}"
     assert (
         "nats in the data's own units" in _run("train", _config("table_spline"), workdir, path).stdout
     )
@@ -128,7 +135,7 @@ def test_a_run_on_a_table_is_evaluated_and_sampled_as_numbers(tmp_path):
         (
             "train",
             [_config("moons_spline"), "--config.data.flip=True"],
-            "flip and shift are for images",
+            "flip, shift and random_crop are for images",
         ),
         ("evaluate", [], "there is no run in"),
         ("sample", [], "there is no run in"),
@@ -167,11 +174,11 @@ def test_compiled_programs_are_kept(environment, folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "glow_digits"])
-def test_every_config_trains_in_its_smoke_form(name, tmp_path):
+@pytest.mark.parametrize("name", [name for name in LOCAL if name != "glow_digits"])
+def test_every_local_config_trains_in_its_smoke_form(name, tmp_path):
     workdir = tmp_path / "run"
     flags = [f"--workdir={workdir}", f"--config.data.data_dir={tmp_path}"]
     if name.startswith("table"):
-        flags.append(f"--config.data.path={_table(tmp_path)}")
+        flags.append(f"--config.data.path={write_table(tmp_path)}")
     _run("train", _config(name), *flags)
     assert json.loads((workdir / "evaluation.json").read_text())["step"] > 0

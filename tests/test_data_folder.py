@@ -112,7 +112,7 @@ def test_info_names_the_files(folder):
     shutil.copytree(folder, copy)
     assert data.info("folder", path=copy, image_size=8) == info._replace(event_shape=(8, 8, 3))
     (copy / names_in("train", 1)[0]).unlink()
-    assert data.info("folder", path=copy, image_size=8).build != info.build
+    assert data.info("folder", path=copy, image_size=8).version != info.version
 
 
 def png_header(width, height):
@@ -154,7 +154,7 @@ def test_16_bits_a_channel_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"image_size": None}, "image_size must be given for a folder of images; got None"),
+        ({"image_size": None}, "image_size must be given for images of any size, .*; got None"),
         ({"channels": 2}, "channels must be 1 or 3; got 2"),
         ({"path": None}, "path must name a folder of images; got None"),
     ],

@@ -1,6 +1,7 @@
 """Vectors: the densities in the plane are what they say, and a table is read to the last cell."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,9 +102,10 @@ def test_images_are_not_vectors():
     split = data.load("moons", "valid")
     with pytest.raises(ValueError, match="examples must be images; got vectors of 2"):
         _ = split.images
-    for flip, shift in ((True, 0.0), (False, 0.1)):
-        with pytest.raises(ValueError, match="flip and shift are for images; got vectors of 2"):
-            data.batch_at(split, 0, batch_size=4, seed=0, flip=flip, shift=shift)
+    augmentations: list[dict[str, Any]] = [{"flip": True}, {"shift": 0.1}, {"random_crop": 1}]
+    for augmentation in augmentations:
+        with pytest.raises(ValueError, match="flip, shift and random_crop are for images; got vectors"):
+            data.batch_at(split, 0, batch_size=4, seed=0, **augmentation)
 
 
 def test_each_vector_comes_once_an_epoch_in_any_number_of_processes():
@@ -138,7 +140,7 @@ def write(path, columns):
 def test_a_table_is_its_numeric_columns_standardised_and_split_by_its_rows(tmp_path, ending):
     path = write(tmp_path / f"people{ending}", ROWS)
     info = data.info("table", path=path)
-    assert info.build.startswith("table/")
+    assert info.version.startswith("table/")
     assert info[1:4] == ((3,), None, None)
     assert [column.name for column in info.columns] == ["height", "children", "income, net"]
     splits = {split: data.load("table", split, path=path).examples for split in SPLITS}
@@ -182,13 +184,13 @@ def test_a_column_named_split_says_the_split(tmp_path):
         data.info("table", path=path)
 
 
-def test_a_table_that_changes_is_another_build(tmp_path):
+def test_a_table_that_changes_is_another_version(tmp_path):
     path = tmp_path / "table.csv"
-    builds = set()
+    versions = set()
     for number in (1.0, 2.0):
         write(path, {"a": [*RNG.normal(size=100), number]})
-        builds.add(data.info("table", path=path).build)
-    assert len(builds) == 2
+        versions.add(data.info("table", path=path).version)
+    assert len(versions) == 2
 
 
 GOOD = "\n".join(f"{i},{i * i},t{i}" for i in range(40))

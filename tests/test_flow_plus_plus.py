@@ -105,5 +105,7 @@ def test_initialised_on_a_batch_every_entry_is_nearly_normal():
 def test_mistakes_are_named(event_shape):
     with pytest.raises(ValueError, match="height must be even and width a multiple of 4; got"):
         fg.flow_plus_plus(event_shape)
+    with pytest.raises(ValueError, match=r"depths must be three numbers; got \[4, 2\]"):
+        fg.flow_plus_plus((4, 4, 1), depths=[4, 2])
     with pytest.raises(ValueError, match="depth must be at least 1; got 0"):
         fg.dequantization_flow(depth=0)

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import flowjax_glow as fg
 from flowjax_glow.base import inverse_and_vjp
-from flowjax_glow.combine import MEMORY
+from flowjax_glow.depth import MEMORY
 from flowjax_glow.nets.convnet import ConvNet
 
 KEY = jax.random.key(0)

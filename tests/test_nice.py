@@ -56,6 +56,14 @@ def test_the_first_coupling_shifts_odd_entries_and_the_second_even_ones():
         assert list(np.flatnonzero(moved)) == shifted
 
 
+def test_channels_first_flattens_as_the_released_code_reads_color_images():
+    flow = fg.nice((2, 3, 3), depths=(1,), width=4, mask="channel", channels_first=True)
+    x = jnp.arange(36.0).reshape(2, 2, 3, 3)
+    params = jax.tree.map(jnp.zeros_like, fg.init(flow, KEY, x))
+    z = fg.encode(flow, params, x)
+    np.testing.assert_array_equal(z, np.transpose(x, (0, 3, 1, 2)).reshape(2, 18))
+
+
 @pytest.mark.parametrize("prior", ["logistic", "normal"])
 def test_log_prob_is_the_priors_at_the_latents_plus_the_scales(prior):
     flow = fg.nice((2, 2, 1), depths=(1, 1), width=4, prior=prior)

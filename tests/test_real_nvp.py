@@ -17,7 +17,7 @@ COND = jnp.asarray(np.random.default_rng(1).normal(size=(6, 3)), jnp.float32)
 
 @pytest.fixture(scope="module")
 def params():
-    """Away from rescale = 0, and with running statistics that are not the batch's."""
+    """Away from log_scale = 0, and with running statistics that are not the batch's."""
 
     def moved(path, leaf):
         noise = jnp.cos(1.0 + jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
@@ -85,7 +85,7 @@ class Released:
         cond = np.broadcast_to(COND[:, None, None], (*read[0].shape[:3], 3))
         out = self.resnet(p["resnet"], np.concatenate([*(np.maximum(r, 0) for r in read), cond], -1))
         shift, h = np.split(out, 2, axis=-1)
-        return shift, p["rescale"] * np.tanh(h)
+        return shift, p["rescale" if "rescale" in p else "scale"] * np.tanh(h)
 
     def checkerboard(self, params, x, first):
         net, out = params

@@ -14,10 +14,11 @@ ROOMS = {
     "base": set(),
     "bijectors": {"base"},
     "combine": {"base"},
+    "depth": {"base", "combine"},
     "priors": {"base"},
     "nets": {"base", "bijectors"},  # the actnorm inside a conditioner is the bijector
     "flow": {"base", "combine", "priors"},
-    "models": {"base", "bijectors", "combine", "flow", "nets", "priors"},
+    "models": {"base", "bijectors", "combine", "depth", "flow", "nets", "priors"},
     "variational": {"base", "flow"},
     "energies": {"base"},
     "likelihood": {"base"},
@@ -32,7 +33,8 @@ ROOMS = {
         *("data", "evaluation", "report"),
     },
     "__init__": {
-        *("base", "bijectors", "combine", "dequantization", "flow", "likelihood", "models", "priors"),
+        *("base", "bijectors", "combine", "depth", "dequantization", "flow", "likelihood", "models"),
+        "priors",
     },
 }
 
@@ -70,7 +72,7 @@ def test_importing_the_library_loads_jax_and_flax_and_nothing_heavier():
     heavier = {
         *("tensorflow", "tensorflow_datasets", "orbax", "matplotlib", "tensorboardX", "torch"),
         *("sklearn", "skimage", "PIL", "rich", "ml_collections", "array_record", "absl"),
-        *("diffrax", "equinox", "optimistix", "pyarrow"),
+        *("diffrax", "equinox", "grain", "optimistix", "pyarrow"),
     }
     # flax itself imports what it needs; the library adds nothing to that.
     assert (loaded & heavier) <= _modules_after("import jax, flax.linen, jaxtyping")

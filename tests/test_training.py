@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +26,8 @@ from flowjax_glow.training.experiment import (
     load_split,
     load_trained,
 )
-from flowjax_glow.training.metrics import MetricsLog, Progress, read_metrics
-from flowjax_glow.training.optimizers import learning_rate_schedule, make_optimizer
-from flowjax_glow.training.outcome import evaluate_trained
+from flowjax_glow.training.metrics import MetricsLog, Progress, read_metrics, training_seconds
+from flowjax_glow.training.outcome import choose_protocol, evaluate_trained
 from flowjax_glow.training.state import averaged_params, init_state
 from flowjax_glow.training.step import make_train_step
 
@@ -99,36 +99,6 @@ def test_the_average_is_an_exponential_moving_one(flow, params):
     assert jax.tree.structure(complete) == jax.tree.structure(state.params)
 
 
-@pytest.mark.usefixtures("optax_promotes")
-def test_schedules_have_the_values_they_promise(data_dir):
-    config = tiny(data_dir).optimizer
-    config.learning_rate, config.warmup_steps = 1e-3, 10
-    config.schedule = "cosine"
-    rate = learning_rate_schedule(config, 110)
-    values = np.array([rate(s) for s in (0, 5, 10, 60)])
-    np.testing.assert_allclose(values, [0, 5e-4, 1e-3, 5e-4], atol=1e-9)
-    np.testing.assert_allclose(rate(110), 0, atol=1e-9)
-    config.schedule = "constant"
-    rate = learning_rate_schedule(config, 110)
-    values = np.array([rate(s) for s in (0, 5, 10, 109)])
-    np.testing.assert_allclose(values, [0, 5e-4, 1e-3, 1e-3], atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("name", "sgd", "optimizer.name must be one of .* got 'sgd'"),
-        ("schedule", "step", "optimizer.schedule must be .* got 'step'"),
-        ("warmup_steps", 100, r"warmup_steps must be in \[0, train.steps = 100\); got 100"),
-    ],
-)
-def test_mistakes_in_the_optimizer_are_named(data_dir, field, value, message):
-    config = tiny(data_dir).optimizer
-    config[field] = value
-    with pytest.raises(ValueError, match=message):
-        make_optimizer(config, 100)
-
-
 def test_evaluation_sees_every_example_once_whatever_the_batch(flow, params):
     split = Split(RNG.integers(17, size=(11, 4, 4, 1)).astype(np.uint8), np.zeros(11, np.int32))
     mesh = make_mesh()
@@ -143,7 +113,7 @@ def test_evaluation_sees_every_example_once_whatever_the_batch(flow, params):
     np.testing.assert_allclose(small.values[1], by_hand, rtol=1e-5)
     np.testing.assert_allclose(small.mean, small.values.mean())
     images = small.values.mean(axis=0)
-    np.testing.assert_allclose(small.standard_error, images.std(ddof=1) / np.sqrt(11))
+    assert small.standard_error == pytest.approx(images.std(ddof=1) / np.sqrt(11))
 
     back = round_trip(flow, params, split, n_bins=17, batch_size=4, mesh=mesh)
     assert back.exact_images == 1.0
@@ -211,7 +181,8 @@ def test_a_run_goes_on_with_other_calls_by_another_driver(data_dir, tmp_path):
         config.optimizer.schedule = "constant"
         config.parallel.driver, config.parallel.fsdp = driver, fsdp
         loop.train(loop.set_up(config, str(tmp_path / workdir)))
-        return {r["step"]: r["bits_per_dim"] for r in read_metrics(tmp_path / workdir) if len(r) > 2}
+        logged = [r for r in read_metrics(tmp_path / workdir) if "bits_per_dim" in r]
+        return {r["step"]: r["bits_per_dim"] for r in logged}
 
     whole = run("whole", 9, eval_every=9)
     assert list(run("parts", 2)) == [1, 2]
@@ -271,11 +242,30 @@ def test_the_latest_and_the_best_checkpoint_are_kept(params, tmp_path):
 
 
 def test_a_half_written_last_line_of_metrics_is_dropped(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "a": 1.0}\n{"step": 5, "a": 2.0}\n{"st')
-    assert [r["step"] for r in read_metrics(tmp_path)] == [1, 5]
+    logged = [{"step": 1, "a": 1.0, "seconds": 60.0}, {"step": 5, "a": 2.0, "seconds": 300.0}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*map(json.dumps, logged), '{"st']))
+    assert read_metrics(tmp_path) == logged
     with MetricsLog(tmp_path, from_step=1) as log:
         log.scalars(2, a=3.0)
-    assert read_metrics(tmp_path) == [{"step": 1, "a": 1.0}, {"step": 2, "a": 3.0}]
+    first, second = read_metrics(tmp_path)
+    assert first == logged[0]
+    assert (second["step"], second["a"]) == (2, 3.0)
+
+
+def test_the_time_of_a_run_goes_on_where_it_stopped_and_counts_no_step_twice(tmp_path, monkeypatch):
+    assert training_seconds(tmp_path) is None
+    clock = iter([1000.0, 1010.0, 1030.0])  # opened, and two lines
+    time = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("flowjax_glow.training.metrics.time", time)
+    with MetricsLog(tmp_path) as log:
+        log.scalars(5, a=1.0)
+        log.scalars(10, a=1.0)
+    assert training_seconds(tmp_path) == 30.0
+    clock = iter([9000.0, 9025.0])
+    with MetricsLog(tmp_path, from_step=5) as log:
+        log.scalars(10, a=1.0)
+    assert [r["seconds"] for r in read_metrics(tmp_path)] == [10.0, 35.0]
+    assert training_seconds(tmp_path) == 35.0
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
@@ -310,7 +300,12 @@ def test_a_run_with_learned_noise_trains_it_and_says_how_many_samples_its_bound_
     assert max(jax.tree.leaves(moved)) > 1e-4
 
     more, fewer = (
-        evaluate_trained(trained, str(tmp_path), draws=1, importance=k, mesh=make_mesh())
+        evaluate_trained(
+            trained,
+            str(tmp_path),
+            choose_protocol(trained.experiment, draws=1, importance=k),
+            mesh=make_mesh(),
+        )
         for k in (16, 1)
     )
     assert more["bits_per_dim"] < fewer["bits_per_dim"]

@@ -15,12 +15,17 @@ def get_config() -> Config:
 
     config.data = ConfigDict()
     config.data.name = "digits"  # images: or "photos", "folder", any of TFDS; vectors: "moons", "table"
+    config.data.build = placeholder(str)  # imagenet32, imagenet64: "oord2016" or "downsampled2017"
+    config.data.version = placeholder(str)  # of the set, which must be this; a run takes what it finds
     config.data.path = placeholder(str)  # of the "folder" of images, or the "table", .csv or .parquet
-    config.data.build = placeholder(str)  # of the set, which must be this; a run takes what it finds
     config.data.data_dir = placeholder(str)  # of prepared sets; ~/tensorflow_datasets by default
     config.data.download = False  # whether TFDS may download a set that is not prepared
-    config.data.image_size = placeholder(int)  # pixels a side; None: as the set has it
-    config.data.channels = placeholder(int)  # 1 or 3; None: as the set has it
+    config.data.memory_gib = 4.0  # larger splits are read from the disk, batch by batch
+    config.data.crop = placeholder(int)  # the middle of each image, this many pixels a side, before all
+    config.data.image_size = placeholder(int)  # pixels a side to resize to; None: as the set has it
+    config.data.pad = 0  # pixels of zeros on every side
+    config.data.channels = placeholder(int)  # 1 or 3, grey is repeated; None: as the set has it
+    config.data.random_crop = placeholder(int)  # pixels a side, at random to train on, else the middle
     config.data.train_examples = placeholder(int)  # drawn of a density in the plane; 20,000 by default
     config.data.valid_examples = placeholder(int)  # held out of train where a set has no valid
     config.data.n_bits = 8  # fewer reduce 8-bit pixels to 2^n_bits levels
@@ -46,14 +51,23 @@ def get_config() -> Config:
     config.dequantization = ConfigDict({"name": "uniform"})
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"
+    config.optimizer.name = "adam"  # or "adamax", as released with Glow, or "rmsprop", with NICE
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.b1 = 0.9
+    config.optimizer.b1 = 0.9  # of rmsprop: the momentum, ...
+    config.optimizer.momentum_start = 0  # ... which it has from this step on
     config.optimizer.b2 = 0.999
-    config.optimizer.schedule = "cosine"  # or "constant", after the warm-up
-    config.optimizer.warmup_steps = 500
-    config.optimizer.weight_decay = 0.0  # decoupled
-    config.optimizer.clip_norm = 50.0
+    config.optimizer.eps = 1e-8  # of rmsprop: the smallest divisor
+    config.optimizer.schedule = "cosine"  # or "constant", "decay", after the warm-up
+    config.optimizer.warmup_examples = 32_000  # of a linear warm-up from 0
+    config.optimizer.final_learning_rate = 0.0  # that cosine and decay come down to
+    config.optimizer.decay_rate = 1.0  # decay: times this ...
+    config.optimizer.decay_steps = 1  # ... every so many steps
+    config.optimizer.weight_decay = 0.0  # decoupled: the learning rate times this
+    config.optimizer.magnitude_l2 = 0.0  # times the sum of squared weight-norm magnitudes, in the loss
+    # Of the gradient before all else. D log 2 makes that of bits/dim into that of nats an image, which
+    # some releases descend: clip_norm, eps and magnitude_l2 are in its unit.
+    config.optimizer.gradient_scale = 1.0
+    config.optimizer.clip_norm = 50.0  # math.inf does not clip
     config.optimizer.running_momentum = 0.9  # of batch norms' running statistics; all else skips them
 
     config.train = ConfigDict()
@@ -62,7 +76,7 @@ def get_config() -> Config:
     config.train.init_examples = 256  # for the data-dependent initialisation
     config.train.accumulate = 1  # microbatches a step, one after the other on each device
     config.train.steps_per_call = 1  # steps in one device call; spares small models its overhead
-    config.train.average_decay = 0.999
+    config.train.average_decay = 0.999  # of the average of the params; less in the first steps
     config.train.log_every = 50
     config.train.eval_every = 500
 
@@ -77,6 +91,11 @@ def get_config() -> Config:
     config.eval.importance = 1  # K: samples of the noise in the bound of a draw; goes with the number
     config.eval.samples = 1_000  # drawn at temperature 1.0, to see whether they are finite
     config.eval.batch_size = 256
+    config.eval.model = ConfigDict()  # hyperparameters that differ in evaluation; of the same params
+
+    # What the paper reports: bits_per_dim, source, and of its protocol what is known, in the names of
+    # the record of evaluation. Empty where no paper has a number; nothing but the table reads it.
+    config.paper = ConfigDict()
     return config
 
 
@@ -95,6 +114,6 @@ def finish(config: Config, mode: str, **smoke: Any) -> Config:
         config.train.steps, config.train.batch_size, config.train.init_examples = 4, 8, 16
         config.train.log_every, config.train.eval_every = 1, 2
         config.train.steps_per_call = config.train.accumulate = 1
-        config.optimizer.warmup_steps = 1
+        config.optimizer.warmup_examples = 8
         config.eval.draws, config.eval.samples, config.eval.batch_size = 2, 32, 128
     return config

@@ -18,7 +18,7 @@ def get_config(mode: str = ""):
     config.model = ConfigDict({"name": "maf", "depth": 8, "width": 64, "hidden_layers": 2})
 
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 100
+    config.optimizer.warmup_examples = 51_200
     config.optimizer.clip_norm = 5.0
 
     config.train.steps = 4_000

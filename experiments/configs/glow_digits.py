@@ -20,7 +20,7 @@ def get_config(mode: str = ""):
     config.model.dropout = 0.3
 
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 200
+    config.optimizer.warmup_examples = 12_800
     config.optimizer.weight_decay = 0.2
 
     config.train.steps = 3_500

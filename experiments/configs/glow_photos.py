@@ -20,7 +20,7 @@ def get_config(mode: str = ""):
     config.model.width = 64
 
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = 500
+    config.optimizer.warmup_examples = 16_000
 
     config.train.steps = 6_000
     config.train.batch_size = 32

@@ -20,7 +20,7 @@ def get_config(mode: str = ""):
     )
 
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 100
+    config.optimizer.warmup_examples = 51_200
     config.optimizer.clip_norm = 5.0
 
     config.train.steps = 3_000

@@ -22,7 +22,7 @@ def get_config(mode: str = ""):
         {"name": "neural_spline_flow", "depth": 4, "width": 64, "bins": 8, "bound": 3.0, "dropout": 0.1}
     )
 
-    config.optimizer.warmup_steps = 100
+    config.optimizer.warmup_examples = 25_600
     config.optimizer.clip_norm = 5.0
 
     config.train.steps = 4_000

@@ -14,7 +14,7 @@ from jaxtyping import Int, Shaped, UInt8
 
 from flowjax_glow.data.split import Split
 
-_ORDER, _AUGMENTATION = 0, 1  # streams of a seed
+_ORDER, _AUGMENTATION, _CROP = 0, 1, 2  # streams of a seed
 
 
 def batch_at(
@@ -27,11 +27,12 @@ def batch_at(
     process_count: int = 1,
     flip: bool = False,
     shift: float = 0.0,
+    random_crop: int | None = None,
 ) -> dict[str, Shaped[np.ndarray, "share ..."]]:
     """A process's share of the global batch of `step`.
 
     Args:
-      split: the examples, every process holding all of them.
+      split: the examples, every process holding or reading all of them.
       step: counts from 0.
       batch_size: of the global batch, over all processes.
       seed: a non-negative integer.
@@ -40,6 +41,7 @@ def batch_at(
       flip: mirrors images left and right with probability 1/2.
       shift: moves images by up to this fraction of the height and of the width (in whole pixels,
         rounded down), repeating the pixels at the edge.
+      random_crop: cuts so many pixels a side out of images, before they are mirrored and moved.
 
     Returns:
       {"example": (share, *event), uint8 images or float32 vectors, "label": int32 (share,), "index":
@@ -47,7 +49,7 @@ def batch_at(
 
     Raises:
       ValueError: if the processes do not divide the batch, an argument is out of its range, or vectors
-        are to be flipped or shifted.
+        are to be flipped, shifted or cropped.
     """
     n = len(split.examples)
     if n == 0:
@@ -70,15 +72,15 @@ def batch_at(
     rows = slice(process_index * share, (process_index + 1) * share)
     index = _rows_of_batch(n, step, batch_size, seed)[rows]
     examples = split.examples[index]
-    if flip or shift:
+    if flip or shift or random_crop is not None:
         if examples.ndim != 4:
-            raise ValueError(f"flip and shift are for images; got vectors of {examples.shape[1]}")
-        _, height, width, _ = examples.shape
-        rng = _generator(seed, _AUGMENTATION, step)
-        mirror = rng.integers(2, size=batch_size) * flip
-        down = _offsets(rng, int(shift * height), batch_size)
-        right = _offsets(rng, int(shift * width), batch_size)
-        examples = _moved(examples, mirror[rows], down[rows], right[rows])
+            raise ValueError(
+                f"flip, shift and random_crop are for images; got vectors of {examples.shape[1]}"
+            )
+        row, column = _drawn_pixels(
+            examples.shape[1:3], step, batch_size, seed, flip=flip, shift=shift, random_crop=random_crop
+        )
+        examples = _taken(examples, row[rows], column[rows])
     return {"example": examples, "label": split.labels[index], "index": index}
 
 
@@ -103,17 +105,40 @@ def _offsets(rng: np.random.Generator, most: int, size: int) -> Int[np.ndarray, 
     return rng.integers(-most, most, size=size, endpoint=True)
 
 
-def _moved(
-    images: UInt8[np.ndarray, "batch height width channels"],
-    mirror: Int[np.ndarray, " batch"],
-    down: Int[np.ndarray, " batch"],
-    right: Int[np.ndarray, " batch"],
-) -> UInt8[np.ndarray, "batch height width channels"]:
-    batch, height, width, channels = images.shape
+def _drawn_pixels(
+    size: tuple[int, int],
+    step: int,
+    batch_size: int,
+    seed: int,
+    *,
+    flip: bool,
+    shift: float,
+    random_crop: int | None,
+) -> tuple[Int[np.ndarray, "batch height"], Int[np.ndarray, "batch width"]]:
+    """Of each image of the global batch, the rows and the columns that its pixels are taken from."""
+    if random_crop is not None and not 1 <= random_crop <= min(size):
+        raise ValueError(f"random_crop must be in 1 .. {min(size)}; got {random_crop}")
+    height, width = size if random_crop is None else (random_crop, random_crop)
+    rng = _generator(seed, _CROP, step)
+    top = rng.integers(size[0] - height, size=batch_size, endpoint=True)
+    left = rng.integers(size[1] - width, size=batch_size, endpoint=True)
+    rng = _generator(seed, _AUGMENTATION, step)
+    mirror = rng.integers(2, size=batch_size) * flip
+    down = _offsets(rng, int(shift * height), batch_size)
+    right = _offsets(rng, int(shift * width), batch_size)
     row = np.clip(np.arange(height) - down[:, None], 0, height - 1)
     column = np.clip(np.arange(width) - right[:, None], 0, width - 1)
     column = np.where(mirror[:, None], width - 1 - column, column)
-    row += height * np.arange(batch)[:, None]
+    return row + top[:, None], column + left[:, None]
+
+
+def _taken(
+    images: UInt8[np.ndarray, "batch own_height own_width channels"],
+    row: Int[np.ndarray, "batch height"],
+    column: Int[np.ndarray, "batch width"],
+) -> UInt8[np.ndarray, "batch height width channels"]:
+    batch, height, width, channels = images.shape
+    row = row + height * np.arange(batch)[:, None]
     # One take over flat pixels: 4 times as fast as indexing by image, row and column.
     pixels = row[:, :, None] * width + column[:, None, :]
     return images.reshape(-1, channels).take(pixels, axis=0)

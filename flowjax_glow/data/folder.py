@@ -12,46 +12,40 @@ from pathlib import Path
 
 import numpy as np
 
+from flowjax_glow.data.geometry import Geometry
 from flowjax_glow.data.split import Info, Split, hashed_split
-from flowjax_glow.data.square import square
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 _MAX_PIXELS = 2**24  # 16.8 megapixels, 50 MB decoded
 
 
-def info(path: str | os.PathLike[str] | None, *, image_size: int | None, channels: int | None) -> Info:
-    """Levels and shape; build is a digest of the names and sizes in bytes of the images' files."""
-    shape = _shape(image_size, channels)
+def info(path: str | os.PathLike[str] | None, *, geometry: Geometry) -> Info:
+    """Levels and shape; version is a digest of the names and sizes in bytes of the images' files."""
+    shape = _shape(geometry)
     digest = hashlib.sha256()
     for name, file in _files(path).items():
         digest.update(f"{name} {file.stat().st_size}\n".encode())
     return Info(f"folder/{digest.hexdigest()[:8]}", shape, n_bins=256, num_classes=None)
 
 
-def load(
-    path: str | os.PathLike[str] | None,
-    split: str,
-    *,
-    image_size: int | None,
-    channels: int | None,
-) -> Split:
+def load(path: str | os.PathLike[str] | None, split: str, *, geometry: Geometry) -> Split:
     """The images of a split in the order of their names, turned upright, cropped and resized.
 
-    Hidden files, and files with other suffixes, are passed over. Images smaller than image_size are
-    enlarged.
+    Hidden files, and files with other suffixes, are passed over. Images smaller than
+    geometry.image_size are enlarged.
 
     Raises:
       FileNotFoundError: if there is no such folder.
       ValueError: naming the file, if it cannot be read or has more than 2^24 pixels, which is
         checked before it is decoded; or if no image falls into the split.
     """
-    shape = _shape(image_size, channels)
+    shape = _shape(geometry)
     files = [file for name, file in _files(path).items() if split_of(name) == split]
     if not files:
         raise ValueError(f"the folder needs more images; none of {path} falls into {split!r}")
     images = np.empty((len(files), *shape), np.uint8)
     for i, file in enumerate(files):
-        images[i] = _read(file, shape)
+        images[i] = _read(file, geometry, shape)
     return Split(images, np.full(len(files), -1, np.int32))
 
 
@@ -60,12 +54,10 @@ def split_of(name: str) -> str:
     return hashed_split(name.encode())
 
 
-def _shape(image_size: int | None, channels: int | None) -> tuple[int, int, int]:
-    if image_size is None or image_size < 1:
-        raise ValueError(f"image_size must be given for a folder of images; got {image_size}")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1 or 3; got {channels}")
-    return image_size, image_size, channels or 3
+def _shape(geometry: Geometry) -> tuple[int, int, int]:
+    if geometry.channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3; got {geometry.channels}")
+    return geometry.shape((None, None, geometry.channels or 3))
 
 
 def _files(path: str | os.PathLike[str] | None) -> dict[str, Path]:
@@ -82,7 +74,7 @@ def _files(path: str | os.PathLike[str] | None) -> dict[str, Path]:
     return {name: root / name for name in sorted(f.as_posix() for f in visible)}
 
 
-def _read(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
+def _read(file: Path, geometry: Geometry, shape: tuple[int, int, int]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
@@ -92,6 +84,6 @@ def _read(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
                 raise ValueError(f"it has {width} x {height} pixels, and the most is {_MAX_PIXELS}")
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"it must have 8 bits a channel; its mode is {image.mode}")
-            return square(ImageOps.exif_transpose(image), shape)
+            return geometry.apply(ImageOps.exif_transpose(image), shape)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot use the image {file}: {error}") from error

@@ -1,21 +1,25 @@
 """Image sets prepared by tensorflow-datasets as ArrayRecord, read without TensorFlow.
 
 A set without a validation split has the last of its training images held out for one, and a set
-without a test split is tested on its validation split.
+without a test split is tested on its validation split; where it has neither, the last of its training
+images are held out twice, first to validate and then to test. Images are decoded by Pillow, whatever
+else is installed, so that their pixels are the same everywhere.
 """
 
+import functools
+import io
 import os
-import time
 from typing import Any
 
 import numpy as np
-from absl import logging
+from jaxtyping import UInt8
 
 from flowjax_glow.data import bundled
+from flowjax_glow.data.geometry import Geometry
+from flowjax_glow.data.preparation import is_prepared, prepare
 from flowjax_glow.data.split import Info, Split
-from flowjax_glow.data.square import square
+from flowjax_glow.data.streaming import Streamed
 from flowjax_glow.data.toys import TOYS
-from flowjax_glow.data.without_tensorflow import without_tensorflow
 
 
 def open_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
@@ -36,8 +40,8 @@ def open_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         ) from None
 
 
-def info(builder: Any, *, image_size: int | None, channels: int | None) -> Info:
-    """Build, shape, levels and classes of the set, checked against the shape asked for.
+def info(builder: Any, *, geometry: Geometry) -> Info:
+    """Version, shape, levels and classes of the set.
 
     Raises:
       ValueError: if the images are not what is asked for, or not of 8 bits.
@@ -45,10 +49,16 @@ def info(builder: Any, *, image_size: int | None, channels: int | None) -> Info:
     import tensorflow_datasets as tfds
 
     label = dict(builder.info.features).get("label")
+    n_bins = bundled.N_BINS.get(builder.name, 256)
+    if n_bins != 256 and geometry.crop is not None and geometry.image_size not in (None, geometry.crop):
+        raise ValueError(
+            f"image_size must be crop's {geometry.crop} for images of {n_bins} levels, which resizing "
+            f"would not keep; got {geometry.image_size}"
+        )
     return Info(
-        build=builder.info.full_name,
-        event_shape=_image_shape(builder, image_size, channels),
-        n_bins=bundled.N_BINS.get(builder.name, 256),
+        version=builder.info.full_name,
+        event_shape=_image_shape(builder, geometry),
+        n_bins=n_bins,
         num_classes=label.num_classes if isinstance(label, tfds.features.ClassLabel) else None,
     )
 
@@ -57,101 +67,103 @@ def load(
     builder: Any,
     split: str,
     *,
-    image_size: int | None,
-    channels: int | None,
+    geometry: Geometry,
     valid_examples: int | None,
     download: bool,
+    memory_gib: float,
 ) -> Split:
     """The images of "train", "valid" or "test", preparing the set if that takes no download.
 
     Args:
       valid_examples: where the set has no validation split, how many of the last training images to
         hold out; by default 5,000 of 50,000 or more, and else a tenth.
+      memory_gib: a split whose images take more GiB than this when decoded is `Streamed`.
 
     Raises:
       ValueError: if the images are not what is asked for, or the splits cannot be made.
       FileNotFoundError: if the set is not prepared, and download is False.
     """
-    what = info(builder, image_size=image_size, channels=channels)
-    shape = _image_shape(builder, image_size, channels)
-    builder = _prepare(builder, download or builder.name in bundled.N_BINS)
-    sizes = {name: part.num_examples for name, part in builder.info.splits.items()}
-    source = _data_source(builder, tfds_split(sizes, split, valid_examples))
-
-    resized = shape != builder.info.features["image"].shape
-    images = np.empty((len(source), *shape), np.uint8)
-    labels = np.full(len(source), -1, np.int32)
-    for i, example in enumerate(source):
-        image = square(example["image"], shape) if resized else example["image"]
-        if image.shape != shape:
-            raise ValueError(
-                f"images of {what.build} must be {shape}; image {i} of {split} is {image.shape}"
-            )
-        images[i] = image
-        if what.num_classes is not None:
-            labels[i] = example["label"]
-    return Split(images, labels)
-
-
-def _image_shape(builder: Any, image_size: int | None, channels: int | None) -> tuple[int, int, int]:
-    name, features = builder.info.full_name, dict(builder.info.features)
-    image = features.get("image")
-    if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
-        raise ValueError(
-            f"a data set must have a feature 'image' of 8 bits a channel; {name} has "
-            f"{', '.join(features)}"
-        )
-    height, width, own_channels = image.shape
-    if channels is not None and channels != own_channels:
-        raise ValueError(f"channels must be {own_channels} for {name}; got {channels}")
-    if height is not None and height == width:
-        if image_size is not None and image_size != height:
-            raise ValueError(f"image_size must be {height} for {name}; got {image_size}")
-        return image.shape
-    if image_size is None:
-        raise ValueError(
-            f"image_size must be given for {name}, whose images are {height} x {width} (None: of "
-            "any size) and are resized and cropped to a square; got None"
-        )
-    return image_size, image_size, own_channels
-
-
-def _prepare(builder: Any, allowed: bool) -> Any:
-    """The builder of the prepared set."""
-    import tensorflow_datasets as tfds
-
-    if builder.data_path.exists():
-        return builder
-    if not allowed:
+    what = info(builder, geometry=geometry)
+    if not (is_prepared(builder) or download or builder.name in bundled.N_BINS):
         raise FileNotFoundError(
-            f"data set {builder.name!r} is not prepared in {builder.data_dir_root}; run with "
-            "--config.data.download=True on a machine with internet, or point "
+            f"data set {builder.name!r} is not prepared in {builder.data_dir_root}; run "
+            "`python -m experiments.prepare` with this --config on a machine with internet, or point "
             "--config.data.data_dir (or TFDS_DATA_DIR) at a folder that holds it"
         )
-    start = time.perf_counter()
-    try:
-        with without_tensorflow():
-            builder.download_and_prepare(
-                file_format=tfds.core.FileFormat.ARRAY_RECORD,
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
-    except OSError:
-        # tfds writes aside and renames, so another process may have been the first to get there.
-        if not builder.data_path.exists():
-            raise
-    seconds = time.perf_counter() - start
-    logging.info("prepared %s in %s (%.1f s)", builder.info.full_name, builder.data_dir, seconds)
-    return tfds.builder_from_directory(builder.data_dir)
+    builder = prepare(builder)
+    source = _data_source(builder, tfds_split(_sizes(builder), split, valid_examples))
+    decode = functools.partial(_decoded, what=what, geometry=geometry)
+    labelled = what.num_classes is not None
+    images = Streamed(source, decode, what.event_shape, np.uint8)
+    labels = np.full(len(source), -1, np.int32)
+    if images.nbytes > memory_gib * 2**30:
+        return Split(images, Streamed(source, _label, (), np.int32) if labelled else labels)
+    pixels = np.empty(images.shape, np.uint8)
+    for i, record in enumerate(source):
+        pixels[i] = decode(record)
+        if labelled:
+            labels[i] = _label(record)
+    return Split(pixels, labels)
+
+
+def _decoded(
+    record: dict[str, Any], *, what: Info, geometry: Geometry
+) -> UInt8[np.ndarray, "height width channels"]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(record["image"])) as image:
+        pixels = geometry.apply(image, what.event_shape)
+    if pixels.shape != what.event_shape:
+        raise ValueError(f"images of {what.version} must be {what.event_shape}; one is {pixels.shape}")
+    return pixels
+
+
+def _label(record: dict[str, Any]) -> int:
+    return int(record["label"])
+
+
+def split_sizes(builder: Any, valid_examples: int | None) -> dict[str, int]:
+    """Images in our "train", "valid" and "test" of a prepared set; `load` says more.
+
+    Raises:
+      ValueError: if the splits cannot be made.
+    """
+    sizes = _sizes(builder)
+    instructions = {s: tfds_split(sizes, s, valid_examples) for s in ("train", "valid", "test")}
+    return {s: builder.info.splits[part].num_examples for s, part in instructions.items()}
+
+
+def _sizes(builder: Any) -> dict[str, int]:
+    return {name: part.num_examples for name, part in builder.info.splits.items()}
+
+
+def _image_shape(builder: Any, geometry: Geometry) -> tuple[int, int, int]:
+    name, features = builder.info.full_name, dict(builder.info.features)
+    image = features.get("image")
+    if (
+        image is None
+        or len(image.shape) != 3
+        or image.np_dtype != np.uint8
+        or image.shape[-1] not in (1, 3)
+    ):
+        raise ValueError(
+            "a data set must have a feature 'image' of 1 or 3 channels and 8 bits a channel; "
+            f"{name} has {', '.join(features)}"
+        )
+    return geometry.shape(image.shape)
 
 
 def _data_source(builder: Any, instruction: str) -> Any:
+    """Records with their images still encoded."""
+    import tensorflow_datasets as tfds
+
     try:
-        return builder.as_data_source(instruction)
+        return builder.as_data_source(instruction, decoders={"image": tfds.decode.SkipDecoding()})
     except NotImplementedError:
         raise ValueError(
             f"{builder.info.full_name} must be prepared as array_record; {builder.data_dir} holds "
-            f"{builder.info.file_format.value}: choose another --config.data.data_dir and "
-            "--config.data.download=True"
+            f"{builder.info.file_format.value}: choose another --config.data.data_dir, and run "
+            "`python -m experiments.prepare` with it"
         ) from None
 
 
@@ -162,20 +174,23 @@ def tfds_split(sizes: dict[str, int], split: str, valid_examples: int | None) ->
       sizes: the number of examples of each split that the set has.
 
     Raises:
-      ValueError: if there is no training split or nothing to test on, or valid_examples would leave
-        nothing of the training split.
+      ValueError: if there is no training split, or valid_examples would leave nothing of it.
     """
-    if "train" not in sizes or not {"validation", "test"} & sizes.keys():
-        raise ValueError(
-            f"a data set must have splits 'train', and 'test' or 'validation'; got {', '.join(sizes)}"
-        )
-    if split == "test":
-        return "test" if "test" in sizes else "validation"
-    if "test" in sizes and "validation" in sizes:
+    if "train" not in sizes:
+        raise ValueError(f"a data set must have a split 'train'; got {', '.join(sizes)}")
+    own = {"validation", "test"} & sizes.keys()
+    if split == "test" and own:
+        return "test" if "test" in own else "validation"
+    if len(own) == 2:
         return "validation" if split == "valid" else "train"
-    total = sizes["train"]
+    total, parts = sizes["train"], 1 if own else 2
     if valid_examples is None:
         valid_examples = 5000 if total >= 50_000 else total // 10
-    if not 0 < valid_examples < total:
-        raise ValueError(f"valid_examples must be in 1 .. {total - 1}; got {valid_examples}")
-    return f"train[:-{valid_examples}]" if split == "train" else f"train[-{valid_examples}:]"
+    most = (total - 1) // parts
+    if not 0 < valid_examples <= most:
+        raise ValueError(f"valid_examples must be in 1 .. {most}; got {valid_examples}")
+    if split == "train":
+        return f"train[:-{parts * valid_examples}]"
+    if split == "valid" and parts == 2:
+        return f"train[-{2 * valid_examples}:-{valid_examples}]"
+    return f"train[-{valid_examples}:]"

@@ -1,24 +1,22 @@
-"""A split of a data set in memory, and what has to be known of the set it is from."""
+"""A split of a data set, and what has to be known of the set it is from."""
 
 import hashlib
-from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from typing import Any, NamedTuple
 
 
 class Split(NamedTuple):
     """Examples and labels of one split, row by row.
 
-    examples holds images as raw levels 0 .. n_bins - 1, or vectors. labels is -1 where the set has
-    none.
+    examples: uint8 (examples, height, width, channels), images as levels 0 .. n_bins - 1, or float32
+    (examples, dim), vectors. labels: int32 (examples,), -1 where the set has none. Both are arrays, or
+    of a split too large for the memory `Streamed`, which is indexed by rows as they are.
     """
 
-    examples: UInt8[np.ndarray, "examples height width channels"] | Float32[np.ndarray, "examples dim"]
-    labels: Int32[np.ndarray, " examples"]
+    examples: Any
+    labels: Any
 
     @property
-    def images(self) -> UInt8[np.ndarray, "examples height width channels"]:
+    def images(self) -> Any:
         """The examples of a set of images.
 
         Raises:
@@ -43,17 +41,19 @@ class Column(NamedTuple):
 class Info(NamedTuple):
     """What has to be known of a data set besides its examples.
 
-    build names the exact version, such as "cifar10/3.0.2", and goes beside every number measured
-    on the set. event_shape is of one example: (height, width, channels), or (dim,) of vectors. n_bins
-    is the number of levels a pixel can take, None for vectors, which are continuous. num_classes is
-    None without labels. columns has one entry for each number of a vector, and none for images.
+    version names the exact data, such as "cifar10/3.0.2", and build which of the incompatible sets of
+    that name, as of ImageNet's: "oord2016". Both go beside every number measured on the set.
+    event_shape is of one example: (height, width, channels), or (dim,) of vectors. n_bins is the number
+    of levels a pixel can take, None for vectors, which are continuous. num_classes is None without
+    labels. columns has one entry for each number of a vector, and none for images.
     """
 
-    build: str
+    version: str
     event_shape: tuple[int, ...]
     n_bins: int | None
     num_classes: int | None
     columns: tuple[Column, ...] = ()
+    build: str | None = None
 
 
 def hashed_split(content: bytes) -> str:

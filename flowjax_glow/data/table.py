@@ -30,15 +30,15 @@ _LEAST_ROWS = {"train": 2, "valid": 1, "test": 1}
 
 
 class _Table(NamedTuple):
-    build: str
+    version: str
     columns: tuple[Column, ...]
     rows: dict[str, Float64[np.ndarray, "rows columns"]]  # by split, in their own units
 
 
 def info(path: str | os.PathLike[str] | None) -> Info:
-    """The columns, with means and deviations of the train split; build is a digest of the file."""
+    """The columns, with means and deviations of the train split; version is a digest of the file."""
     table = _table(path)
-    return Info(table.build, (len(table.columns),), None, None, table.columns)
+    return Info(table.version, (len(table.columns),), None, None, table.columns)
 
 
 def load(path: str | os.PathLike[str] | None, split: str) -> Split:
@@ -74,7 +74,7 @@ def _read(file: Path, *_: int) -> _Table:
     import pyarrow as pa
 
     with file.open("rb") as stream:
-        build = f"table/{hashlib.file_digest(stream, 'sha256').hexdigest()[:8]}"
+        version = f"table/{hashlib.file_digest(stream, 'sha256').hexdigest()[:8]}"
     try:
         table = _READ[file.suffix.lower()](file)
     except (pa.ArrowInvalid, OSError) as error:
@@ -98,7 +98,7 @@ def _read(file: Path, *_: int) -> _Table:
                 f"{len(splits[name])}"
             )
     train = zip(columns, splits["train"].T, strict=True)
-    return _Table(build, tuple(_column(name, values, file) for name, values in train), splits)
+    return _Table(version, tuple(_column(name, values, file) for name, values in train), splits)
 
 
 def _read_csv(file: Path) -> Any:

@@ -10,7 +10,7 @@ from functools import partial
 from jax.typing import DTypeLike
 
 from flowjax_glow.bijectors.continuous import continuous
-from flowjax_glow.combine import repeat
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.timed_mlp import TimedMLP
 from flowjax_glow.priors import standard_normal

@@ -6,6 +6,7 @@ The released code divides an image into its even and odd columns where the paper
 checkerboard.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -20,7 +21,8 @@ from flowjax_glow.bijectors.logit import logit
 from flowjax_glow.bijectors.mixture_coupling import mixture_coupling
 from flowjax_glow.bijectors.permute import permute
 from flowjax_glow.bijectors.squeeze import squeeze
-from flowjax_glow.combine import chain, repeat
+from flowjax_glow.combine import chain
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.gated_attention import GatedAttentionNet, GatedConvNet
 from flowjax_glow.priors import standard_normal
@@ -29,7 +31,7 @@ from flowjax_glow.priors import standard_normal
 def flow_plus_plus(
     event_shape: tuple[int, ...],
     *,
-    depths: tuple[int, int, int] = (4, 2, 3),
+    depths: Sequence[int] = (4, 2, 3),
     blocks: int = 10,
     width: int = 96,
     heads: int = 4,
@@ -52,11 +54,13 @@ def flow_plus_plus(
       memory: what repeat keeps for the backward pass.
 
     Raises:
-      ValueError: for a size that does not divide, or a negative depth.
+      ValueError: for a size that does not divide, other than three depths, or a negative one.
     """
     rows, columns, channels = image_shape(event_shape)
     if rows % 2 or columns % 4:
         raise ValueError(f"height must be even and width a multiple of 4; got {event_shape}")
+    if len(depths) != 3:
+        raise ValueError(f"depths must be three numbers; got {depths}")
     make_net = partial(GatedAttentionNet, width=width, blocks=blocks, heads=heads, dropout=dropout)
 
     def couplings(mask, depth):

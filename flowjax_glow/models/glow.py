@@ -17,7 +17,8 @@ from flowjax_glow.bijectors.learned_prior import learned_prior
 from flowjax_glow.bijectors.permute import reverse, shuffle
 from flowjax_glow.bijectors.spline_coupling import spline_coupling
 from flowjax_glow.bijectors.squeeze import squeeze
-from flowjax_glow.combine import chain, factor_out, repeat
+from flowjax_glow.combine import chain, factor_out
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.convnet import ConvNet, PriorNet
 from flowjax_glow.priors import standard_normal

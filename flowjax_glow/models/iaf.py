@@ -14,7 +14,8 @@ from flowjax_glow.bijectors.actnorm import actnorm
 from flowjax_glow.bijectors.affine_autoregressive import affine_autoregressive
 from flowjax_glow.bijectors.permute import reverse
 from flowjax_glow.bijectors.reshape import reshape
-from flowjax_glow.combine import chain, invert, repeat
+from flowjax_glow.combine import chain, invert
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.masked import MADE
 from flowjax_glow.priors import standard_normal

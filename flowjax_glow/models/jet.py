@@ -15,7 +15,8 @@ from flowjax_glow.bijectors.checkerboard_to_channels import checkerboard_to_chan
 from flowjax_glow.bijectors.halves import swap_halves
 from flowjax_glow.bijectors.patchify import patchify
 from flowjax_glow.bijectors.permute import shuffle
-from flowjax_glow.combine import chain, conjugate, invert, repeat
+from flowjax_glow.combine import chain, conjugate, invert
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.transformer import Transformer
 from flowjax_glow.priors import standard_normal

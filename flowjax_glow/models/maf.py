@@ -16,7 +16,8 @@ from flowjax_glow.bijectors.batch_norm import batch_norm
 from flowjax_glow.bijectors.permute import reverse
 from flowjax_glow.bijectors.reshape import reshape
 from flowjax_glow.bijectors.spline_autoregressive import spline_autoregressive
-from flowjax_glow.combine import chain, repeat
+from flowjax_glow.combine import chain
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.masked import MADE
 from flowjax_glow.priors import standard_normal

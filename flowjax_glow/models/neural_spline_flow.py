@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 
 from flowjax_glow.bijectors.invertible_conv import invertible_conv
 from flowjax_glow.bijectors.spline_coupling import spline_coupling
-from flowjax_glow.combine import chain, repeat
+from flowjax_glow.combine import chain
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.residual_mlp import ResidualMLP
 from flowjax_glow.priors import standard_normal

@@ -2,16 +2,18 @@
 
 Dinh et al. 2015, section 5.1, arXiv:1410.8516. With the default arguments it is the network of the
 released code: on 28x28x1 it has 19,158,352 trained parameters. That of CIFAR-10 is
-depths=(1, 1, 3, 3, 2, 2, 1, 1), width=2400, mask="channel", prior="normal".
+depths=(1, 1, 3, 3, 2, 2, 1, 1), width=2400, mask="channel", prior="normal", channels_first=True.
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 from jax.typing import DTypeLike
 
 from flowjax_glow.bijectors.additive_coupling import additive_coupling
+from flowjax_glow.bijectors.permute import permute
 from flowjax_glow.bijectors.reshape import reshape
 from flowjax_glow.bijectors.scale import scale
 from flowjax_glow.combine import chain
@@ -32,6 +34,7 @@ def nice(
     width: int = 1000,
     mask: str = "checkerboard",
     prior: str = "logistic",
+    channels_first: bool = False,
     cond_channels: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Flow:
@@ -46,6 +49,8 @@ def nice(
       width: units of a hidden layer.
       mask: "checkerboard" divides the vector into even and odd entries, "channel" into halves.
       prior: "logistic" or "normal".
+      channels_first: puts all of the first channel first, then all of the second, as the released code
+        reads color images: its halves are then the channels, and not the upper and the lower rows.
       cond_channels: makes every coupling depend on cond, (batch, cond_channels).
       dtype: of the computation inside the networks; the flow itself keeps the data's.
 
@@ -72,5 +77,9 @@ def nice(
         return additive_coupling(make_net, mask=mask, flip=i % 2 == 1)
 
     couplings = [coupling(i, depth) for i, depth in enumerate(depths)]
-    bijector = chain(reshape(event_shape, (dim,)), *couplings, scale())
+    to_vector = [reshape(event_shape, (dim,))]
+    if channels_first:
+        places = np.moveaxis(np.arange(dim).reshape(event_shape), -1, 0)
+        to_vector.append(permute(places.ravel().tolist()))
+    bijector = chain(*to_vector, *couplings, scale())
     return Flow(bijector, PRIORS[prior](), event_shape)

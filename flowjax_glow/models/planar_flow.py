@@ -4,7 +4,8 @@ Rezende & Mohamed 2015, section 4.1, arXiv:1505.05770, in figures 3 and 4 with 2
 """
 
 from flowjax_glow.bijectors.planar import planar
-from flowjax_glow.combine import invert, repeat
+from flowjax_glow.combine import invert
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.priors import standard_normal
 

@@ -13,7 +13,8 @@ from flowjax_glow.bijectors.logit import logit
 from flowjax_glow.bijectors.reshape import reshape
 from flowjax_glow.bijectors.residual import residual
 from flowjax_glow.bijectors.squeeze import squeeze
-from flowjax_glow.combine import chain, repeat
+from flowjax_glow.combine import chain
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.lipschitz import LipschitzNet
 from flowjax_glow.priors import standard_normal

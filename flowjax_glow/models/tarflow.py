@@ -13,7 +13,8 @@ from flowjax_glow.base import image_shape
 from flowjax_glow.bijectors.causal_affine import causal_affine
 from flowjax_glow.bijectors.mirror import mirror
 from flowjax_glow.bijectors.patchify import patchify
-from flowjax_glow.combine import chain, invert, repeat
+from flowjax_glow.combine import chain, invert
+from flowjax_glow.depth import repeat
 from flowjax_glow.flow import Flow
 from flowjax_glow.nets.transformer import Transformer
 from flowjax_glow.priors import standard_normal

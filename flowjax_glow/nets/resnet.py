@@ -123,8 +123,9 @@ class RealNVPNet(nn.Module):
     """The net of RealNVP's affine couplings: a ResNet, before and after which the mask is seen to.
 
     Reads the half that a coupling keeps and returns the other's shift and log_scale, in the shapes
-    mask.split gives them; log_scale = rescale * tanh(.), rescale one learned number, at first 0 for
-    "checkerboard" and 1 for "channel". For affine_coupling(scale="exp") of the same mask and flip.
+    mask.split gives them; log_scale is one learned number times tanh(.): for "checkerboard" the param
+    "rescale", at first 0, and for "channel" the param "scale", at first 1. For
+    affine_coupling(scale="exp") of the same mask and flip.
 
     The ResNet reads relu(y) and relu(-y), y being batch norm of the half. For "checkerboard" y is twice
     the batch norm of the whole image, with zeros in place of the other half, and the mask is read too.
@@ -159,9 +160,10 @@ class RealNVPNet(nn.Module):
         if checkerboard:
             out = split(out, self.mask, self.flip)[1]
         shift, log_scale = split_channels(out)
-        first = nn.initializers.constant(0.0 if checkerboard else 1.0)
-        rescale = self.param("rescale", first, (), h.dtype)
-        return jnp.concatenate([shift, rescale * jnp.tanh(log_scale)], axis=-1)
+        # Two names, as in the released code, whose L2 is on the first: training/optimizers.py.
+        name, first = ("rescale", 0.0) if checkerboard else ("scale", 1.0)
+        scale = self.param(name, nn.initializers.constant(first), (), h.dtype)
+        return jnp.concatenate([shift, scale * jnp.tanh(log_scale)], axis=-1)
 
 
 def _uniform(bound):

@@ -1,1 +1,1 @@
-"""Pictures and records for people to look at."""
+"""Pictures, records, and counts on paper, for people to look at."""

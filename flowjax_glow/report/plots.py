@@ -2,16 +2,19 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from flowjax_glow.likelihood import BITS_PER_DIM, Unit
 
 # Small pictures are enlarged to about this many pixels a side, each pixel to a square.
 _TILE_PIXELS = 64
+
+# Okabe & Ito's colours, told apart by the colour-blind, without yellow, which is faint on white.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 def to_uint8(levels: UInt8[np.ndarray, "*shape"], *, n_bins: int) -> UInt8[np.ndarray, "*shape"]:
@@ -154,3 +157,71 @@ def learning_curve(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def sweep_curves(
+    groups: Mapping[tuple[str, ...], Sequence[Mapping[int, float]]],
+    path: str | os.PathLike[str],
+    *,
+    unit: Unit = BITS_PER_DIM,
+) -> None:
+    """Plots the loss on valid of groups of runs over the steps, to a file.
+
+    groups: of each label, the runs that differ by their seed alone, each as {step: loss}. A line is
+    their mean at the steps that all of them have, its band is from the lowest to the highest, and its
+    name stands at its end with the last mean. Where all labels have several parts, there is a panel for
+    each first part; a line has the same colour in all.
+    """
+    from matplotlib.figure import Figure
+
+    split = all(len(label) > 1 for label in groups)
+    named = {label: (label[0] if split else "", ", ".join(label[split:])) for label in groups}
+    titles, names = (list(dict.fromkeys(parts)) for parts in zip(*named.values(), strict=True))
+    figure = Figure(figsize=(5.2 if len(titles) == 1 else 4.2 * len(titles), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    low, high = math.inf, -math.inf
+    for title, axes in zip(titles, panels, strict=True):
+        for label in (label for label in groups if named[label][0] == title):
+            steps, losses = _on_common_steps(groups[label])
+            mean, least, most = losses.mean(axis=0), losses.min(axis=0), losses.max(axis=0)
+            name = named[label][1]
+            colour = _COLOURS[names.index(name) % len(_COLOURS)]
+            axes.fill_between(steps, least, most, color=colour, alpha=0.2, lw=0)
+            axes.plot(steps, mean, color=colour, lw=1.6, label=f"{name} {mean[-1]:.3f}".strip())
+            # The first steps are far above all that is of interest.
+            low, high = min(low, least.min()), max(high, most[steps >= steps[-1] / 4].max())
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        axes.grid(axis="y", color="#e8e8e8", lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel(f"valid, {unit.symbol}")
+    panels[0].set_ylim(low - 0.05 * (high - low), high)
+    for axes in panels:
+        _name_lines(axes)
+    figure.savefig(path, dpi=150)
+
+
+def _on_common_steps(
+    runs: Sequence[Mapping[int, float]],
+) -> tuple[Int[np.ndarray, " steps"], Float[np.ndarray, "runs steps"]]:
+    steps = sorted(set.intersection(*(set(run) for run in runs)))
+    return np.array(steps), np.array([[run[step] for step in steps] for run in runs])
+
+
+def _name_lines(axes: Any) -> None:
+    """Writes the labels of the lines at their ends, from below, one no nearer than a line of text."""
+    bottom, top = axes.get_ylim()
+    at = -math.inf
+    for line in sorted(axes.lines, key=lambda line: line.get_ydata()[-1]):
+        x, y = line.get_xdata()[-1], line.get_ydata()[-1]
+        at = max(at + 0.055 * (top - bottom), y)
+        axes.annotate(
+            line.get_label(),
+            (x, at),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=line.get_color(),
+            fontsize=9,
+            annotation_clip=False,
+        )

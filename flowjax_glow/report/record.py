@@ -19,8 +19,9 @@ def environment() -> dict[str, Any]:
 
 
 def write_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
-    """Writes a record whole, or not at all."""
+    """Writes a record whole, or not at all; makes its folder where there is none."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".tmp")
     partial.write_text(json.dumps(record, indent=2) + "\n")
     partial.replace(path)
@@ -38,7 +39,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def print_record(record: dict[str, Any]) -> None:
+def print_record(record: dict[str, Any], *, stderr: bool = False) -> None:
     """Prints the record as a table for a person."""
     from rich.console import Console
     from rich.table import Table
@@ -48,20 +49,22 @@ def print_record(record: dict[str, Any]) -> None:
     table.add_column()
     for name, value in _rows(record):
         table.add_row(name, value)
-    Console().print(table)
+    Console(stderr=stderr).print(table)
 
 
 def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     r = record
-    unit, speed = unit_of(r["n_bins"]), r["examples_per_second"]
+    unit, speed, seconds = unit_of(r["n_bins"]), r["examples_per_second"], r["training_seconds"]
     error = f"{r['round_trip_error']:.1e}"
     rows = [
-        ("data set", f"{r['data_set']} ({r['build']})"),
+        ("data set", f"{r['data_set']} ({', '.join(filter(None, (r['build'], r['version'])))})"),
         ("split", r["split"]),
         ("examples", f"{r['examples']:,}"),
         ("weights", f"{r['weights']}, step {r['step']:,} (best on valid)"),
-        (unit.symbol, f"{r[unit.field]:.4f} ± {r['standard_error']:.4f} (standard error)"),
+        (unit.symbol, f"{r[unit.field]:.4f}{_plus_minus(r['standard_error'])} (standard error)"),
     ]
+    if r["standard_error_of_draws"] is not None:
+        rows += [("over the draws", f"{r['standard_error_of_draws']:.1e} (standard error)")]
     if r["estimated"]:
         rows += [("log-determinant", f"an unbiased estimate, {r['draws']} draws")]
     if r["n_bins"] is None:
@@ -76,12 +79,30 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
             ("importance samples K", str(r["importance_samples"])),
             ("round-trip error", f"{error}; {_share(r['exact_images'])} images exact"),
         ]
+    if r["eval_model"]:
+        changes = ", ".join(f"{name} = {value}" for name, value in r["eval_model"].items())
+        rows += [("model in evaluation", changes)]
     return [
         *rows,
         ("samples at temperature 1.0", f"{_share(r['finite_samples'])} {r['samples']:,} finite"),
         ("trained parameters", f"{r['parameters']:,}"),
         ("training examples/s", "not measured" if speed is None else f"{speed:,.0f}"),
+        ("training time", "not measured" if seconds is None else duration(seconds)),
     ]
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units: "1 d 3 h", "2 h 5 min", "4 min 10 s", "12 s"."""
+    left, parts = round(seconds), []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts or unit == "s":
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def _plus_minus(error: float | None) -> str:
+    return "" if error is None else f" ± {error:.4f}"
 
 
 def _share(share: float) -> str:

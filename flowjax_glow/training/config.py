@@ -1,5 +1,6 @@
 """The config of a run, as its folder keeps it."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,10 @@ _MAY_CHANGE = (
     "parallel.",
     "model.memory",
     "eval.",
+    "paper.",
     "data.data_dir",
     "data.download",
+    "data.memory_gib",
 )
 
 
@@ -60,6 +63,18 @@ def read_config(workdir: str | Path) -> Config | None:
     """The config of a run's folder; None where there is none."""
     path = Path(workdir) / "config.json"
     return ConfigDict(json.loads(path.read_text())) if path.exists() else None
+
+
+def fingerprint(config: Config) -> str:
+    """Twelve hex digits of all that makes a run but its seed.
+
+    Equal where runs differ in the seed alone, and in what changes no result: devices, memory, reports,
+    and how they are evaluated.
+    """
+    flat = dict(_flat(config))
+    counts = {k: v for k, v in flat.items() if k != "seed" and not k.startswith(_MAY_CHANGE)}
+    counts["train.steps"] = flat["train.steps"]
+    return hashlib.sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,7 @@
 """From a config to the things it describes; and from a run's folder back to them."""
 
+import functools
+import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ import optax
 from flowjax_glow import data, models
 from flowjax_glow.base import Params
 from flowjax_glow.data.split import Info, Split
+from flowjax_glow.data.streaming import Streamed
 from flowjax_glow.dequantization import Dequantizer, uniform_dequantizer, variational_dequantizer
 from flowjax_glow.flow import Flow, init
 from flowjax_glow.likelihood import reduce_bits
@@ -17,14 +20,19 @@ from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.config import Config, read_config
 from flowjax_glow.training.optimizers import make_optimizer
 from flowjax_glow.training.state import TrainState, averaged_params, init_state
+from flowjax_glow.training.step import TrainStep, make_train_step
 
 
 class Experiment(NamedTuple):
-    """What a config describes."""
+    """What a config describes.
+
+    eval_flow: the flow with the hyperparameters of eval.model; it takes the flow's params.
+    """
 
     config: Config
     info: Info
     flow: Flow
+    eval_flow: Flow
     dequantizer: Dequantizer
     optimizer: optax.GradientTransformation
 
@@ -42,7 +50,8 @@ class Experiment(NamedTuple):
 class Trained(NamedTuple):
     """A finished or stopped run: its experiment, and the params of one of its checkpoints.
 
-    params: of the flow. noise: of the dequantizer.
+    experiment: as it is evaluated; its flow is the eval_flow. params: of the flow. noise: of the
+    dequantizer.
     """
 
     experiment: Experiment
@@ -55,24 +64,56 @@ class Trained(NamedTuple):
 def build(config: Config) -> Experiment:
     """The flow, optimizer and data set of a config; no image is read and no parameter made.
 
-    Where the config says the data set's build, as that of a run begun does, the set must still be it.
+    Where the config says the data set's version, as that of a run begun does, the set must still be it.
 
     Raises:
       ValueError: for what the config asks that cannot be, with the rule and the value.
     """
     info = data.info(**_source(config))
-    if config.data.build not in (None, info.build):
-        raise ValueError(f"data.build must be {info.build}, that of the data; got {config.data.build}")
+    if config.data.version not in (None, info.version):
+        raise ValueError(
+            f"data.version must be {info.version}, that of the data; got {config.data.version}"
+        )
     n_bins, n_bits = info.n_bins, config.data.n_bits
     if n_bits != 8 and n_bins != 256:
         levels = "vectors" if n_bins is None else f"{n_bins} levels"
         raise ValueError(f"data.n_bits must be 8 for {levels}; got {n_bits}")
-    hyperparameters = config.model.to_dict()
-    flow = models.build(hyperparameters.pop("name"), info.event_shape, **hyperparameters)
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    flow = _make_flow(config.model.to_dict(), info)
+    eval_flow = _make_eval_flow(config, info, flow)
+    optimizer = make_optimizer(
+        config.optimizer, steps=config.train.steps, batch_size=config.train.batch_size
+    )
     n_bins = None if n_bins is None else min(n_bins, 2**n_bits)
     dequantizer = _make_dequantizer(config.dequantization, n_bins)
-    return Experiment(config, info, flow, dequantizer, optimizer)
+    return Experiment(config, info, flow, eval_flow, dequantizer, optimizer)
+
+
+def _make_flow(hyperparameters: dict[str, Any], info: Info) -> Flow:
+    return models.build(hyperparameters.pop("name"), info.event_shape, **hyperparameters)
+
+
+def _make_eval_flow(config: Config, info: Info, flow: Flow) -> Flow:
+    changes = config.eval.model.to_dict()
+    if not changes:
+        return flow
+    model = config.model.to_dict()
+    known = inspect.signature(models.MODELS[model["name"]]).parameters
+    if changes.keys() - known:
+        unknown = sorted(changes.keys() - known)
+        raise ValueError(f"eval.model must have hyperparameters of {model['name']}; got {unknown}")
+    eval_flow = _make_flow({**model, **changes}, info)
+    labels = model.get("num_classes") is not None
+    if _params_shapes(eval_flow, labels) != _params_shapes(flow, labels):
+        raise ValueError(f"eval.model must leave the model's params as they are; got {changes}")
+    return eval_flow
+
+
+def _params_shapes(flow: Flow, conditional: bool) -> tuple[Any, list[Any]]:
+    x = jax.ShapeDtypeStruct((2, *flow.event_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32) if conditional else None
+    params = jax.eval_shape(lambda *batch: init(flow, jax.random.key(0), *batch), x, labels)
+    leaves, structure = jax.tree.flatten(params)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _make_dequantizer(config: Config, n_bins: int | None) -> Dequantizer:
@@ -88,14 +129,37 @@ def _make_dequantizer(config: Config, n_bins: int | None) -> Dequantizer:
     return variational_dequantizer(bijector, n_bins=n_bins)
 
 
-def load_split(experiment: Experiment, name: str) -> Split:
-    """The "train", "valid" or "test" examples; images reduced to data.n_bits."""
+def load_split(experiment: Experiment, name: str, *, training: bool = False) -> Split:
+    """The "train", "valid" or "test" examples; images reduced to data.n_bits.
+
+    training: whether they go to `batch_at`, which takes random crops of them where data.random_crop
+    asks for it; else they are the middle crops.
+    """
     config = experiment.config.data
-    options = {k: config[k] for k in ("train_examples", "valid_examples", "download")}
-    split = data.load(split=name, **_source(experiment.config), **options)
+    options = {k: config[k] for k in ("train_examples", "valid_examples", "download", "memory_gib")}
+    source = _source(experiment.config)
+    if training:
+        del source["random_crop"]
+    split = data.load(split=name, **source, **options)
     if config.n_bits == 8:
         return split
-    return split._replace(examples=reduce_bits(split.images, config.n_bits))
+    reduce = functools.partial(reduce_bits, n_bits=config.n_bits)
+    images = split.images
+    reduced = images.map(reduce) if isinstance(images, Streamed) else reduce(images)
+    return split._replace(examples=reduced)
+
+
+def train_step(experiment: Experiment) -> TrainStep:
+    """The step that the experiment's config describes, for a driver to run."""
+    train = experiment.config.train
+    return make_train_step(
+        experiment.flow,
+        experiment.optimizer,
+        dequantizer=experiment.dequantizer,
+        conditional=experiment.conditional,
+        average_decay=train.average_decay,
+        accumulate=train.accumulate,
+    )
 
 
 def batch_at(experiment: Experiment, split: Split, step: int) -> dict[str, Any]:
@@ -108,8 +172,7 @@ def batch_at(experiment: Experiment, split: Split, step: int) -> dict[str, Any]:
         seed=config.seed,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        flip=config.data.flip,
-        shift=config.data.shift,
+        **_augmentation(config),
     )
     return {name: batch[name] for name in ("example", "label")}
 
@@ -117,10 +180,13 @@ def batch_at(experiment: Experiment, split: Split, step: int) -> dict[str, Any]:
 def initial_state(experiment: Experiment, split: Split) -> TrainState:
     """The state before the first step; the params are initialised on train.init_examples examples.
 
-    Every process sees the same examples, and so makes the same params.
+    The examples are augmented, as in training. Every process sees the same, and so makes the same
+    params.
     """
     config = experiment.config
-    batch = data.batch_at(split, 0, batch_size=config.train.init_examples, seed=config.seed)
+    batch = data.batch_at(
+        split, 0, batch_size=config.train.init_examples, seed=config.seed, **_augmentation(config)
+    )
     return _make_state(experiment, jnp.asarray(batch["example"]), jnp.asarray(batch["label"]))
 
 
@@ -154,6 +220,7 @@ def load_trained(workdir: str, *, weights: str | None = None) -> Trained:
     if config is None:
         raise FileNotFoundError(f"there is no run in {workdir}: it has no config.json")
     experiment = build(config)
+    experiment = experiment._replace(flow=experiment.eval_flow)
     with Checkpoints(Path(workdir) / "checkpoints", create=False) as checkpoints:
         step = checkpoints.best_step
         if step is None:
@@ -172,11 +239,16 @@ def params_of(state: TrainState, weights: str) -> dict[str, Params]:
 
 
 def config_of(experiment: Experiment) -> Config:
-    """The config of a run that has begun, which says the build of its data set."""
+    """The config of a run that has begun, which says the version of its data set."""
     config = experiment.config.copy_and_resolve_references()
-    config.data.build = experiment.info.build
+    config.data.version = experiment.info.version
     return config
 
 
 def _source(config: Config) -> dict[str, Any]:
-    return {k: config.data[k] for k in ("name", "data_dir", "image_size", "channels", "path")}
+    images = ("crop", "image_size", "pad", "channels", "random_crop")
+    return {k: config.data[k] for k in ("name", "build", "data_dir", "path", *images)}
+
+
+def _augmentation(config: Config) -> dict[str, Any]:
+    return {k: config.data[k] for k in ("flip", "shift", "random_crop")}

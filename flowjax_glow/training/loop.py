@@ -1,8 +1,10 @@
 """train_and_evaluate: from a config to a folder with checkpoints, metrics, pictures and a number."""
 
 import collections
+import contextlib
 import functools
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +15,7 @@ from jax.sharding import Mesh
 
 from flowjax_glow.base import Params
 from flowjax_glow.data.split import Split
+from flowjax_glow.data.streaming import Streamed
 from flowjax_glow.evaluation import likelihood
 from flowjax_glow.flow import count_parameters
 from flowjax_glow.likelihood import unit_of
@@ -31,12 +34,12 @@ from flowjax_glow.training.experiment import (
     load_split,
     load_trained,
     params_of,
+    train_step,
 )
 from flowjax_glow.training.metrics import MetricsLog, Progress, Silent
-from flowjax_glow.training.outcome import evaluate_trained
+from flowjax_glow.training.outcome import choose_protocol, evaluate_trained
 from flowjax_glow.training.pictures import can_be_drawn, sample_picture, write_pictures
 from flowjax_glow.training.state import TrainState
-from flowjax_glow.training.step import make_train_step
 
 # Enough to keep the devices busy while the next batch is made. XLA on a CPU can wait for ever in an
 # all-reduce where more than 32 are.
@@ -89,8 +92,10 @@ def set_up(config: Config, workdir: str) -> Ready:
       FileNotFoundError: for a data set that is not there.
     """
     experiment = build(config)
+    choose_protocol(experiment)  # for what it refuses
     mesh = check_devices(config)
-    train_split, valid_split = load_split(experiment, "train"), load_split(experiment, "valid")
+    train_split = load_split(experiment, "train", training=True)
+    valid_split = load_split(experiment, "valid")
     batch_at(experiment, train_split, 0)  # for what it refuses
     write_config(Path(workdir), config_of(experiment))
     return Ready(experiment, train_split, valid_split, mesh, workdir)
@@ -114,15 +119,7 @@ def train(ready: Ready) -> TrainState:
     config = experiment.config
     total, per_call = config.train.steps, config.train.steps_per_call
     unit = unit_of(experiment.n_bins)
-    train_step = make_train_step(
-        experiment.flow,
-        experiment.optimizer,
-        dequantizer=experiment.dequantizer,
-        conditional=experiment.conditional,
-        average_decay=config.train.average_decay,
-        accumulate=config.train.accumulate,
-    )
-    driver = make_driver(config.parallel.driver, train_step, mesh)
+    driver = make_driver(config.parallel.driver, train_step(experiment), mesh)
     writes = jax.process_index() == 0
     with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
         state = _first_state(experiment, train_split, checkpoints, mesh)
@@ -131,6 +128,7 @@ def train(ready: Ready) -> TrainState:
         with (
             MetricsLog(workdir, from_step=start) if writes else Silent() as log,
             Progress(total, unit=unit.symbol, start=start) if writes else Silent() as progress,
+            contextlib.closing(_batches(experiment, train_split, start)) as batches,
         ):
             verb = "goes on from" if start else "starts at"
             progress.say(
@@ -142,8 +140,7 @@ def train(ready: Ready) -> TrainState:
             while step < total:
                 # A run that went on from between two calls comes to their rhythm by a shorter one.
                 ahead = range(step, step + per_call - step % per_call)
-                batches = [batch_at(experiment, train_split, i) for i in ahead]
-                state, metrics = driver.steps(state, driver.put_batches(batches))
+                state, metrics = driver.steps(state, driver.put_batches([next(batches) for _ in ahead]))
                 under_way.append(metrics)
                 if len(under_way) > CALLS_UNDER_WAY:
                     jax.block_until_ready(under_way.popleft())
@@ -173,6 +170,25 @@ def train(ready: Ready) -> TrainState:
     return state
 
 
+def _batches(experiment: Experiment, split: Split, start: int) -> Any:
+    """The batches of the steps from start to train.steps, of each this process's share; to be closed.
+
+    Those of a split on the disk are made by threads, ahead of the step and beside the device's work. In
+    memory one is made in less time than it takes to hand it from thread to thread.
+    """
+    train = experiment.config.train
+    if not isinstance(split.examples, Streamed):
+        return (batch_at(experiment, split, step) for step in range(start, train.steps))
+    import grain
+
+    threads = min(os.cpu_count() or 1, 16)
+    options = grain.ReadOptions(
+        num_threads=threads, prefetch_buffer_size=threads + train.steps_per_call
+    )
+    steps = grain.MapDataset.range(start, train.steps)
+    return iter(steps.map(functools.partial(batch_at, experiment, split)).to_iter_dataset(options))
+
+
 def _first_state(
     experiment: Experiment, train_split: Split, checkpoints: Checkpoints, mesh: Mesh
 ) -> TrainState:
@@ -189,7 +205,7 @@ def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
         raise NonFiniteError(
             f"at or before step {step} {', '.join(f'{k} became {v}' for k, v in bad.items())}; "
             "the last checkpoint is good: go on from it with a lower optimizer.learning_rate, a "
-            "longer optimizer.warmup_steps or a lower optimizer.clip_norm, in a new workdir. With "
+            "longer optimizer.warmup_examples or a lower optimizer.clip_norm, in a new workdir. With "
             "model.memory = constant it may be the inverse that no longer holds: the same workdir goes "
             "on with model.memory = stored"
         )

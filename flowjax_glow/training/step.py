@@ -27,7 +27,7 @@ class TrainStep(NamedTuple):
     [0, n_bins) or floating, "label": (share,)}, and returns means over it; the share of device d
     begins at example d * share of the global batch. update wants the mean over the global batch. grads
     has the structure of the trained params. metrics: the loss, "bits_per_dim" or "nats", and
-    "grad_norm" before clipping.
+    "grad_norm", before all that the optimizer does.
     """
 
     gradients: Callable[..., tuple[Array, Params]]
@@ -55,9 +55,11 @@ def make_train_step(
       optimizer: of the trained leaves.
       dequantizer: makes images continuous; what it learns is learned with the flow.
       conditional: whether the flow is told the labels.
-      average_decay: of the moving average of the trained params.
+      average_decay: of the moving average of the trained params; (1 + step) / (10 + step) while that
+        is less.
       accumulate: microbatches that a device takes one after the other; each holds 1 / accumulate of
-        the activations. The same gradients.
+        the activations. The same gradients, but for dropout masks, what a stochastic bijector draws,
+        and batch norms, whose batch is then the microbatch.
     """
     n_bins = dequantizer.n_bins
 
