@@ -42,7 +42,7 @@ def test_a_million_parameters(name, tmp_path):
     assert 950_000 <= PARAMETERS[name] <= 1_050_000
 
 
-@pytest.mark.parametrize("name", comparison.NAMES)
+@pytest.mark.parametrize("name", [n for n in comparison.NAMES if n.endswith("photos")])
 def test_the_smoke_form_has_gradients_of_all_it_trains(name, tmp_path):
     experiment = _experiment(f"{name}:smoke", tmp_path)
     state = abstract_state(experiment)

@@ -3,8 +3,9 @@ r"""RealNVP on CelebA, cropped to 148x148 and resized to 64x64: five scales, 185
 python -m experiments.train --config=experiments/configs/real_nvp_celeba64.py \
     --workdir=runs/real_nvp_celeba64
 
-For one GPU of 40 GB; --config.train.accumulate=4 for one of 16. Paper: 3.02 bits/dim on test, a figure
-not checked again: Dinh et al. 2017, arXiv:1605.08803, table 1.
+For one GPU of 40 GB, an estimate; --config.train.accumulate=4 for one of 16, where batch norms see 16
+images at a time and not 64. Paper: 3.02 bits/dim on test, a figure not checked again: Dinh et al.
+2017, arXiv:1605.08803, table 1.
 
 The recipe of real_nvp_imagenet64.py, with flips. What differs, beside what stands there, is the images:
 - the crop is the middle of the 218x178 pixels; the released one lies 5 pixels lower;

@@ -3,7 +3,8 @@ r"""RealNVP on CIFAR-10: two scales, nets of eight blocks, 19,609,545 parameters
 python -m experiments.train --config=experiments/configs/real_nvp_cifar10.py \
     --workdir=runs/real_nvp_cifar10 --config.data.download=True
 
-For one GPU of 24 GB. Paper: 3.49 bits/dim on test: Dinh et al. 2017, arXiv:1605.08803, table 1.
+For one GPU of 24 GB, an estimate. Paper: 3.49 bits/dim on test: Dinh et al. 2017, arXiv:1605.08803,
+table 1.
 
 The recipe of real_nvp_imagenet32.py, with what the paper's text says of CIFAR-10, which the release
 does not have: 8 blocks, 64 maps, one downscale, flips. What differs, beside what stands there:

@@ -3,8 +3,8 @@ r"""RealNVP on ImageNet 32x32, the build of 2016: four scales, 46,220,359 parame
 python -m experiments.train --config=experiments/configs/real_nvp_imagenet32.py \
     --workdir=runs/real_nvp_imagenet32
 
-For one GPU of 24 GB. Paper: 4.28 bits/dim on the set's validation images, which are our test: Dinh et
-al. 2017, arXiv:1605.08803, table 1.
+For one GPU of 24 GB, an estimate. Paper: 4.28 bits/dim on the set's validation images, which are our
+test: Dinh et al. 2017, arXiv:1605.08803, table 1.
 
 As released (tensorflow/models, research/real_nvp). What differs:
 - for how long was not published: 500,000 steps, 25 times through the set, are chosen;

@@ -3,8 +3,9 @@ r"""RealNVP on ImageNet 64x64, the build of 2016: five scales, 185,898,341 param
 python -m experiments.train --config=experiments/configs/real_nvp_imagenet64.py \
     --workdir=runs/real_nvp_imagenet64
 
-For one GPU of 40 GB; --config.train.accumulate=4 for one of 16. Paper: 3.98 bits/dim on the set's
-validation images, which are our test: Dinh et al. 2017, arXiv:1605.08803, table 1.
+For one GPU of 40 GB, an estimate; --config.train.accumulate=4 for one of 16, where batch norms see 16
+images at a time and not 64. Paper: 3.98 bits/dim on the set's validation images, which are our test:
+Dinh et al. 2017, arXiv:1605.08803, table 1.
 
 The recipe of real_nvp_imagenet32.py, with one scale more, as in the released commands. What differs,
 beside what stands there:

@@ -3,9 +3,10 @@ r"""RealNVP on LSUN bedrooms, towers or churches, random 64x64 of 96x96: 185,898
 python -m experiments.train --config=experiments/configs/real_nvp_lsun64.py \
     --workdir=runs/real_nvp_lsun64
 
---config=FILE.py:tower or :church_outdoor takes another category than bedrooms. For one GPU of 40 GB;
---config.train.accumulate=4 for one of 16. Paper: 2.72 bits/dim of bedrooms, 2.81 of towers, 3.08 of
-churches, on the 300 validation images, which are our test: Dinh et al. 2017, arXiv:1605.08803, table 1.
+--config=FILE.py:tower or :church_outdoor takes another category than bedrooms. For one GPU of 40 GB,
+an estimate; --config.train.accumulate=4 for one of 16, where batch norms see 16 images at a time and
+not 64. Paper: 2.72 bits/dim of bedrooms, 2.81 of towers, 3.08 of churches, on the 300 validation
+images, which are our test: Dinh et al. 2017, arXiv:1605.08803, table 1.
 
 The recipe of real_nvp_imagenet64.py, with flips. What differs, beside what stands there, is the images:
 - the shorter side is resized to 96 pixels there, and crops come from the whole; here they come from the

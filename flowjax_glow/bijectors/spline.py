@@ -65,29 +65,25 @@ class _Bin(NamedTuple):
 
 def _bin(h, value, bins, bound, *, of):
     """h, (..., channels * (3 bins - 1)), for value, (..., channels): the bin on the axis `of`."""
+    # Both axes at once, and all that is selected at once: on vectors the time goes by the number of
+    # operations, and with one for each number a training step took 1.2 times as long.
     h = h.reshape(*value.shape, -1)
-    x, width = _knots(h[..., :bins], bound)
-    y, height = _knots(h[..., bins : 2 * bins], bound)
+    shares = jax.nn.softmax(h[..., : 2 * bins].reshape(*value.shape, 2, bins), axis=-1)
+    sizes = 2 * bound * (MIN_SHARE + (1 - MIN_SHARE * bins) * shares)
+    before = jnp.triu(jnp.ones((bins, bins), h.dtype), 1)
+    corners = jnp.matmul(sizes, before, precision="highest") - bound
     ends = jnp.ones((*value.shape, 1), h.dtype)
     offset = jnp.log(jnp.expm1(1 - MIN_SLOPE))  # softplus of it makes the slope 1
     inner = MIN_SLOPE + jax.nn.softplus(h[..., 2 * bins :] + offset.astype(h.dtype))
     slopes = jnp.concatenate([ends, inner, ends], axis=-1)
-    knots = x if of == "x" else y
+    knots = corners[..., 0 if of == "x" else 1, :]
     # One of each row is true; the selection is a sum, which vectorises where a gather would not.
     index = jnp.sum(value[..., None] >= knots[..., 1:], axis=-1, keepdims=True)
     here = jnp.arange(bins).reshape((1,) * value.ndim + (bins,)) == index
-
-    def pick(values):
-        return jnp.sum(jnp.where(here, values, 0.0), axis=-1)
-
-    return _Bin(*map(pick, (x, y, width, height, slopes[..., :-1], slopes[..., 1:])))
-
-
-def _knots(h, bound):
-    """The left ends and the sizes of the bins, (..., bins) each."""
-    bins = h.shape[-1]
-    sizes = 2 * bound * (MIN_SHARE + (1 - MIN_SHARE * bins) * jax.nn.softmax(h, axis=-1))
-    return jnp.cumsum(sizes, axis=-1) - sizes - bound, sizes
+    sides = jnp.stack([slopes[..., :-1], slopes[..., 1:]], axis=-2)
+    table = jnp.concatenate([corners, sizes, sides], axis=-2)
+    found = jnp.sum(jnp.where(here[..., None, :], table, 0.0), axis=-1)
+    return _Bin(*(found[..., i] for i in range(6)))
 
 
 def _evaluate(b, t):
@@ -97,7 +93,7 @@ def _evaluate(b, t):
     denominator = slope + (b.right + b.left - 2 * slope) * u
     y = b.y + b.height * (slope * t**2 + b.left * u) / denominator
     numerator = b.right * t**2 + 2 * slope * u + b.left * (1 - t) ** 2
-    return y, 2 * jnp.log(slope) + jnp.log(numerator) - 2 * jnp.log(denominator)
+    return y, jnp.log(numerator * (slope / denominator) ** 2)
 
 
 def _solve(b, y):
