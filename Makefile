@@ -1,6 +1,7 @@
 # Every target makes the virtual environment when it is missing or its requirements have changed.
 #   make demo    train Glow on scikit-learn's digits and show its exact bits per dimension
 #   make test    the whole suite, a file at a time on each of two processes
+#   make soak    faults by the hundred (kill -9, bad disks, SIGTERM), and how many were survived
 #   make lint    ruff, ruff format, pyright
 #   make bench   the benchmarks, as tables, against peers in environments of their own (make bench-env);
 #                make bench-glow_speed, bench-growth, bench-moons, bench-peak, bench-scaling: one of them
@@ -11,7 +12,7 @@ RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 DEMO   ?= runs/glow_digits
 
-.PHONY: demo test lint format bench bench-env clean
+.PHONY: demo test soak lint format bench bench-env clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +26,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+soak: $(READY)
+	$(RUN) tests/soak.py
 
 lint: $(READY)
 	$(RUN) -m ruff check

@@ -5,9 +5,9 @@ python -m experiments.codecs --workdir=runs/glow_photos
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from experiments.command import one_line, start
+from experiments.command import one_line, run_main
 from flowjax_glow.data.codecs import CODECS, lossless_bits_per_dim, mosaic_bits_per_dim
 from flowjax_glow.report.record import read_record
 from flowjax_glow.training.config import read_config
@@ -19,10 +19,10 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=Tru
 def main(argv: list[str]) -> None:
     """Prints a Markdown table; PNG, WebP and JPEG XL compress each image alone, and all as one."""
     del argv
-    with one_line(ValueError, FileNotFoundError):
+    with one_line(ValueError, OSError):
         record = read_record(Path(WORKDIR.value) / "evaluation.json")
         experiment = build(read_config(WORKDIR.value))
-    images = load_split(experiment, record["split"]).images
+        images = load_split(experiment, record["split"]).images
     print(f"{record['version']}, {record['split']}, {len(images):,} images\n")
     print("| | bits/dim, each image alone | all images as one |\n|---|---|---|")
     for codec in CODECS:
@@ -33,5 +33,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    start()
-    app.run(main)
+    run_main(main)

@@ -11,10 +11,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import optax
-from absl import app, flags
+from absl import flags
 
 import flowjax_glow as fg
-from experiments.command import one_line, start
+from experiments.command import one_line, run_main
 from flowjax_glow.energies import ENERGIES, grid, log_partition_on_grid
 from flowjax_glow.models.planar_flow import planar_flow
 from flowjax_glow.variational import elbo, fit, log_partition
@@ -89,5 +89,4 @@ def _draw(rows, path):
 
 
 if __name__ == "__main__":
-    start()
-    app.run(main)
+    run_main(main)

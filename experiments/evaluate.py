@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 
-from experiments.command import one_line, start
+from experiments.command import one_line, run_main
 from flowjax_glow.report.record import print_record, write_record
 from flowjax_glow.sharding import join_processes, make_mesh, use_cpu_cores
+from flowjax_glow.training.config import check_writable
 from flowjax_glow.training.experiment import load_trained
+from flowjax_glow.training.manifest import CheckpointError
 from flowjax_glow.training.outcome import choose_protocol, evaluate_trained, record_name
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
@@ -41,7 +43,8 @@ def main(argv: list[str]) -> None:
     """Prints the record, and writes it."""
     del argv
     use_cpu_cores()
-    with one_line(ValueError, FileNotFoundError):
+    damaged = one_line(CheckpointError, exit_code=1)
+    with one_line(ValueError, OSError), damaged:
         if DISTRIBUTED.value:
             join_processes()
         trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
@@ -52,7 +55,8 @@ def main(argv: list[str]) -> None:
             importance=IMPORTANCE.value,
             seed=SEED.value,
         )
-    out = Path(OUT.value or Path(WORKDIR.value) / record_name(trained, protocol))
+        out = Path(OUT.value or Path(WORKDIR.value) / record_name(trained, protocol))
+        check_writable(out.parent, "--out" if OUT.value else "--workdir")
     with one_line(FileNotFoundError):  # data that are not there
         record = evaluate_trained(
             trained, WORKDIR.value, protocol, batch_size=BATCH_SIZE.value, mesh=make_mesh()
@@ -65,5 +69,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    start()
-    app.run(main)
+    run_main(main)

@@ -5,19 +5,19 @@ python -m experiments.plan --config=experiments/configs/glow_cifar10.py --device
 Compiles the training step for as many virtual CPU devices, which takes seconds to minutes.
 """
 
+import functools
 import json
 import sys
 from typing import Any
 
 import jax
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from experiments.command import one_line, start
+from experiments.command import define_config, one_line, run_main
 from flowjax_glow.report.devices import DEVICES, find_device
 from flowjax_glow.training.plan import plan
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
+CONFIG = define_config("The experiment.")
 DEVICE = flags.DEFINE_string("device", "h100", f"One of {', '.join(DEVICES)}.")
 COUNT = flags.DEFINE_integer("count", 1, "How many of them.", lower_bound=1)
 FRACTION = flags.DEFINE_float("fraction", 0.4, "Of their peak that the run is taken to reach.")
@@ -29,10 +29,10 @@ def main(argv: list[str]) -> None:
     del argv
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", COUNT.value)
-    with one_line(ValueError, FileNotFoundError):
+    report = functools.partial(print, file=sys.stderr)
+    with one_line(ValueError, OSError):
         device = find_device(DEVICE.value)
-        print("compiling the training step for CPUs; a large one takes minutes", file=sys.stderr)
-        record = plan(CONFIG.value, device, fraction=FRACTION.value)
+        record = plan(CONFIG.value, device, fraction=FRACTION.value, report=report)
     if JSON.value:
         print(json.dumps(record, indent=2))
     else:
@@ -152,5 +152,4 @@ def _scaled(value: float, units: dict[str, float]) -> str:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    start()
-    app.run(main)
+    run_main(main)

@@ -14,15 +14,14 @@ import sys
 from types import FrameType
 from typing import Any
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from experiments.command import one_line, start
+from experiments.command import define_config, one_line, run_main
 from flowjax_glow.data import preparation, prepared
 from flowjax_glow.data.sources import tfds_name
 from flowjax_glow.training.experiment import build
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
+CONFIG = define_config("The experiment.")
 
 
 def main(argv: list[str]) -> None:
@@ -75,5 +74,4 @@ def _stop(builder: Any, number: int, frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    start()
-    app.run(main)
+    run_main(main)

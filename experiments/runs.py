@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
-from ml_collections import config_flags
 
+from experiments.command import define_config, parse_flags
 from flowjax_glow.training.config import Config
 
 _NO_FIELDS = ("name", "config_string")
@@ -57,7 +57,7 @@ def read_sweep(path: str, workdir: str, *, seeds: int | None, common: dict[str, 
       ValueError, FileNotFoundError: for a sweep that cannot be, or of fields that the config lacks.
     """
     file, _, argument = path.partition(":")
-    get_sweep = runpy.run_path(file).get("get_sweep")
+    get_sweep = None if file.endswith(".json") else runpy.run_path(file).get("get_sweep")
     if get_sweep is None and seeds is None:
         raise ValueError(f"{file} must have get_sweep(), or --seeds be given; got neither")
     entries = [{}] if get_sweep is None else get_sweep()
@@ -109,13 +109,12 @@ def _in_words(entry: dict[str, Any]) -> tuple[str, ...]:
 def _parse(name: str, given: tuple[str, ...]) -> Config:
     """The config that experiments.train makes of its flags."""
     argv, values = ["experiments.train", *given], flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    define_config("", values=values, argv=argv)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     try:
-        values(argv)
-    except (AttributeError, KeyError, flags.Error) as error:
-        # Of a config file that raises, absl's message is the whole traceback.
-        raise ValueError(f"run {name}: {str(error).strip().splitlines()[-1]}") from error
+        parse_flags(argv, values)
+    except ValueError as error:
+        raise ValueError(f"run {name}: {error}") from error
     return values["config"].value
 
 

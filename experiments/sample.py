@@ -12,12 +12,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pyarrow as pa
-from absl import app, flags
+from absl import flags
+from PIL import Image
 from pyarrow import csv
 
-from experiments.command import one_line, start
+from experiments.command import one_line, run_main
 from flowjax_glow.report.plots import save_image
+from flowjax_glow.training.config import check_writable
 from flowjax_glow.training.experiment import Experiment, load_trained
+from flowjax_glow.training.manifest import CheckpointError
 from flowjax_glow.training.pictures import Samples, can_be_drawn, draw_samples, picture_of
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
@@ -33,7 +36,9 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the latents.")
 def main(argv: list[str]) -> None:
     """Writes the file."""
     del argv
-    with one_line(ValueError, FileNotFoundError):
+    damaged = one_line(CheckpointError, exit_code=1)
+    with one_line(ValueError, OSError), damaged:
+        check_writable(Path(OUT.value).parent, "--out")
         trained = load_trained(WORKDIR.value, weights=WEIGHTS.value)
         experiment, suffix = trained.experiment, Path(OUT.value).suffix.lower()
         _check_format(experiment, suffix)
@@ -58,9 +63,12 @@ def _check_format(experiment: Experiment, suffix: str) -> None:
         raise ValueError(
             f"--out must end in .npy or .csv for vectors of {dim} numbers; got {OUT.value}"
         )
+    if suffix not in (".npy", ".csv", *Image.registered_extensions()):
+        raise ValueError(f"--out must end in .npy or in the format of a picture, .png; got {OUT.value}")
 
 
 def _write(experiment: Experiment, samples: Samples, suffix: str) -> None:
+    Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".npy":
         np.save(OUT.value, samples.values)
     elif suffix == ".csv":
@@ -71,5 +79,4 @@ def _write(experiment: Experiment, samples: Samples, suffix: str) -> None:
 
 
 if __name__ == "__main__":
-    start()
-    app.run(main)
+    run_main(main)

@@ -30,18 +30,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from experiments.command import one_line, start
+from experiments.command import define_config, one_line, run_main
 from experiments.runs import Run, command, read_sweep, slurm_script
 from flowjax_glow.likelihood import BITS_PER_DIM, NATS, unit_of
 from flowjax_glow.report.plots import sweep_curves
 from flowjax_glow.report.record import read_record
-from flowjax_glow.training.config import read_config
+from flowjax_glow.training.config import check_writable, read_config
 from flowjax_glow.training.metrics import read_metrics
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The file with get_config and get_sweep.")
+CONFIG = define_config("The file with get_config and get_sweep.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the runs' folders.", required=True)
 SEEDS = flags.DEFINE_integer("seeds", None, "How many of each run, from seed 0.", lower_bound=1)
 RUN = flags.DEFINE_bool("run", False, "Run them here, one after the other.")
@@ -144,9 +144,11 @@ def main(argv: list[str]) -> None:
     asked = [flag.name for flag in (RUN, SLURM, PLOT) if flag.value]
     config = flags.FLAGS["config"]
     path = config_flags.get_config_filename(config)
-    with one_line(ValueError, FileNotFoundError):
+    with one_line(ValueError, OSError):
         if len(asked) > 1:
             raise ValueError(f"one of --run, --slurm and --plot may be given; got {asked}")
+        if RUN.value:
+            check_writable(WORKDIR.value, "--workdir")
         common = config_flags.get_override_values(config)
         runs = read_sweep(path, WORKDIR.value, seeds=SEEDS.value, common=common)
         if PLOT.value:
@@ -165,5 +167,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    start()
-    app.run(main)
+    run_main(main)

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from experiments.command import one_line
+from experiments.command import one_line, run_main
 from flowjax_glow.report.record import read_record
 from flowjax_glow.report.table import is_record, results_table
 
@@ -53,4 +53,4 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_main(main, arguments=True)

@@ -1,5 +1,6 @@
 """The contract: a bijector is three pure functions, as an optimizer in optax is two."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -97,6 +98,28 @@ class InverseAndVjpFn(Protocol):
     ) -> tuple[Batch, Batch, Params, Batch | None]: ...
 
 
+class RebuildFn(Protocol):
+    """Makes a bijector again of other parts: `rebuild(replace) -> bijector`.
+
+    Every part that it is made of becomes `replace(place, part)`, which takes the part's params; place
+    says where the part stands, and is "" where its kind tells that already. The result takes the
+    bijector's own params, and is the same map where every replacement is. A loop over depths becomes
+    one in Python, with a place and a replacement for each. So what happens inside a bijector can be
+    looked at without knowing what it is: see layers.py.
+    """
+
+    def __call__(self, replace: Callable[[str, "Bijector"], "Bijector"], /) -> "Bijector": ...
+
+
+class LogSlopesFn(Protocol):
+    """log |d z_i / d x_i| of every number that is transformed: `(params, x, cond) -> log_slopes`.
+
+    Their sum over the event is forward's logdet: the Jacobian is triangular.
+    """
+
+    def __call__(self, params: Params, x: Batch, cond: Batch | None = None, /) -> Array: ...
+
+
 class Bijector(NamedTuple):
     """An invertible map with a tractable Jacobian, as pure functions closed over hyperparameters.
 
@@ -108,6 +131,8 @@ class Bijector(NamedTuple):
     over it: it is a pytree of functions, not something to pass to jit.
 
     prepare and inverse_and_vjp are optional, and for speed alone: see PrepareFn and InverseAndVjpFn.
+    rebuild and log_slopes are, and for looking inside: the one is None of what is not made of other
+    bijectors, the other where there are no slopes to tell.
 
     stochastic: whether logdet, where there is a key, is an unbiased estimate that depends on it; the
     value mapped to does not. Without a key logdet is exact, at a cost that may grow with the dimension.
@@ -119,6 +144,8 @@ class Bijector(NamedTuple):
     prepare: PrepareFn = unprepared
     inverse_and_vjp: InverseAndVjpFn | None = None
     stochastic: bool = False
+    rebuild: RebuildFn | None = None
+    log_slopes: LogSlopesFn | None = None
 
 
 def inverse_and_vjp(
@@ -143,6 +170,12 @@ def inverse_and_vjp(
 
     params_bar, x_bar, cond_bar = jax.vjp(forward, trained, x, cond)[1]((z_bar, logdet_bar))
     return x, x_bar, params_bar, cond_bar
+
+
+def name_of(bijector: Bijector) -> str:
+    """The name of the function that made a bijector, from that of its forward: "actnorm"."""
+    forward = bijector.forward
+    return getattr(forward, "__qualname__", type(forward).__name__).partition(".")[0]
 
 
 def split_trainable(params: Params) -> tuple[Params, Params]:
@@ -178,9 +211,56 @@ def per_channel(vector: Float[Array, " channels"], x: Array) -> Array:
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
+def check_batch(
+    field: str,
+    x: Any,
+    *,
+    kind: Any,
+    event_shape: tuple[int, ...] | None = None,
+    levels: int | None = None,
+) -> None:
+    """Whether x is an array of one example or more, (batch, *event).
+
+    Of an array in the host's memory the values are looked at too, which must be finite, and in
+    [0, levels) where there are levels. Those of a traced array cannot be, and those of an array on a
+    device would have to come back first: they are looked at when a split is loaded.
+
+    Args:
+      field: what the caller calls x. kind: jnp.floating or jnp.integer.
+      event_shape: None for any.
+
+    Raises:
+      ValueError: saying field, what was expected, and what it is.
+    """
+    shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
+    if shape is None or dtype is None:
+        raise ValueError(f"expected {field} to be an array; got a {type(x).__name__}")
+    event = "*event" if event_shape is None else f"*{event_shape}"
+    if len(shape) < 2 if event_shape is None else shape[1:] != event_shape:
+        raise ValueError(f"expected {field} of shape (batch, {event}); got {shape}")
+    if 0 in shape:
+        raise ValueError(f"expected {field} with at least one example and one entry; got shape {shape}")
+    if not jnp.issubdtype(dtype, kind):
+        hint = "; see fg.dequantize" if jnp.issubdtype(dtype, jnp.integer) else ""
+        raise ValueError(f"expected {field} of a dtype that is {kind.__name__}; got {dtype}{hint}")
+    if not isinstance(x, np.ndarray):
+        return
+    if kind is jnp.floating and not np.isfinite(x).all():
+        raise ValueError(f"expected {field} to be finite; got {_first(x, ~np.isfinite(x))}")
+    if levels is not None and (x.min() < 0 or x.max() >= levels):
+        raise ValueError(
+            f"expected {field} in [0, {levels}), its levels; got {_first(x, (x < 0) | (x >= levels))}"
+        )
+
+
+def _first(x: np.ndarray, bad: np.ndarray) -> str:
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{x[place]} at {place}"
+
+
 def image_shape(event_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """The same event_shape, which must be (height, width, channels)."""
-    if len(event_shape) != 3:
+    if len(event_shape) != 3 or min(event_shape) < 1:
         raise ValueError(f"event_shape must be (height, width, channels); got {event_shape}")
     height, width, channels = event_shape
     return height, width, channels
@@ -207,6 +287,12 @@ def split_channels(x: Array) -> tuple[Array, Array]:
         raise ValueError(f"channels must be even; got {x.shape[-1]} in shape {x.shape}")
     first, second = jnp.split(x, 2, axis=-1)
     return first, second
+
+
+def distance(a: Array, b: Array) -> Array:
+    """|a - b|, inf where that is not a number: XLA's max on a CPU passes over nan."""
+    error = jnp.abs(a - b)
+    return jnp.where(jnp.isnan(error), jnp.inf, error)
 
 
 def sum_event(x: Array) -> LogDet:

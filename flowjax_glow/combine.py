@@ -10,9 +10,13 @@ from flowjax_glow.base import (
     Bijector,
     PRNGKey,
     inverse_and_vjp,
+    name_of,
     split_channels,
     split_trainable,
 )
+
+# What factor_out calls its part: as often as it stands in a path, so many levels are above.
+DEEPER = "deeper"
 
 
 def fold(key: PRNGKey | None, index: Any) -> PRNGKey | None:
@@ -69,7 +73,16 @@ def chain(*bijectors: Bijector) -> Bijector:
             cond_bar = jax.tree.map(jnp.add, cond_bar, c_bar)
         return z, z_bar, tuple(params_bar), cond_bar
 
-    return Bijector(init, forward, inverse, prepare, back, any(b.stochastic for b in bijectors))
+    def rebuild(replace):
+        kinds = [name_of(b) for b in bijectors]
+        place = "part {} of {}".format  # said only where the kind does not tell which it is
+        names = [
+            place(i + 1, len(kinds)) if kinds.count(kind) > 1 else "" for i, kind in enumerate(kinds)
+        ]
+        return chain(*map(replace, names, bijectors))
+
+    stochastic = any(b.stochastic for b in bijectors)
+    return Bijector(init, forward, inverse, prepare, back, stochastic, rebuild)
 
 
 def invert(bijector: Bijector) -> Bijector:
@@ -84,6 +97,7 @@ def invert(bijector: Bijector) -> Bijector:
         bijector.forward,
         bijector.prepare,
         stochastic=bijector.stochastic,
+        rebuild=lambda replace: invert(replace("inverse", bijector)),
     )
 
 
@@ -119,7 +133,10 @@ def conjugate(outer: Bijector, inner: Bijector) -> Bijector:
         params_bar = {"outer": jax.tree.map(jnp.add, before, after), "inner": inner_bar}
         return x, x_bar, params_bar, cond_bar
 
-    return Bijector(init, forward, inverse, prepare, back, whole.stochastic)
+    def rebuild(replace):
+        return conjugate(replace("outer", outer), replace("inner", inner))
+
+    return Bijector(init, forward, inverse, prepare, back, whole.stochastic, rebuild)
 
 
 def factor_out(rest: Bijector) -> Bijector:
@@ -145,4 +162,11 @@ def factor_out(rest: Bijector) -> Bijector:
         stays, logdet = rest.inverse(params, tuple(deeper) if len(deeper) > 1 else deeper[0], cond, key)
         return jnp.concatenate([stays, leaves], axis=-1), logdet
 
-    return Bijector(init, forward, inverse, rest.prepare, stochastic=rest.stochastic)
+    return Bijector(
+        init,
+        forward,
+        inverse,
+        rest.prepare,
+        stochastic=rest.stochastic,
+        rebuild=lambda replace: factor_out(replace(DEEPER, rest)),
+    )

@@ -14,8 +14,15 @@ from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from flowjax_glow.base import Batch, Bijector, inverse_and_vjp, is_trainable, split_trainable
-from flowjax_glow.combine import fold, invert, zero_logdet
+from flowjax_glow.base import (
+    Batch,
+    Bijector,
+    distance,
+    inverse_and_vjp,
+    is_trainable,
+    split_trainable,
+)
+from flowjax_glow.combine import chain, fold, invert, zero_logdet
 
 MEMORY = ("stored", "recompute", "constant")
 
@@ -69,6 +76,19 @@ def repeat(
             run = functools.partial(_scan, loop, checkpoint=memory == "recompute")
         return lambda params, x, cond=None, key=None: run(prepare(params), x, cond, key)
 
+    def rebuild(replace):
+        steps = chain(*(replace(f"step {i + 1} of {depth}", block) for i in range(depth)))
+
+        def unrolled(fn):
+            def run(params, value, cond=None, key=None):
+                params = prepare(params)
+                each = tuple(jax.tree.map(lambda p, i=i: p[i], params) for i in range(depth))
+                return fn(each, value, cond, key)
+
+            return run
+
+        return Bijector(init, unrolled(steps.forward), unrolled(steps.inverse), prepare)
+
     return Bijector(
         init,
         along(block, reverse=False),
@@ -76,6 +96,7 @@ def repeat(
         prepare,
         functools.partial(_scan_back, _Loop(block, depth, reverse=False)),
         block.stochastic,
+        rebuild,
     )
 
 
@@ -179,7 +200,7 @@ batching.primitive_batchers[_tangent] = _refuse
 
 def _rebuild_error(rebuilt, x):
     pairs = zip(jax.tree.leaves(rebuilt), jax.tree.leaves(x), strict=True)
-    errors = [jnp.max(jnp.abs(a - b)) / jnp.maximum(1, jnp.max(jnp.abs(b))) for a, b in pairs]
+    errors = [jnp.max(distance(a, b)) / jnp.maximum(1, jnp.max(jnp.abs(b))) for a, b in pairs]
     return jnp.max(jnp.stack(errors))
 
 

@@ -12,7 +12,7 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from flowjax_glow.base import Batch, LogDet, Params, PRNGKey
+from flowjax_glow.base import Batch, LogDet, Params, PRNGKey, check_batch, distance
 from flowjax_glow.data.split import Split
 from flowjax_glow.dequantization import Dequantizer, importance_bound
 from flowjax_glow.flow import Flow, decode, encode, log_prob
@@ -95,8 +95,13 @@ def likelihood(
         before this one, None in the first.
 
     Raises:
-      ValueError: for more than one sample where check_importance refuses it.
+      ValueError: for a split that check_split refuses, no draw, no example in a call, and for more than
+        one sample where check_importance refuses it.
     """
+    for name, value in (("draws", draws), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
+    check_split(split, flow.event_shape, dequantizer.n_bins)
     check_importance(flow, dequantizer, importance)
     params = replicate((params, noise), mesh)
     samples = _samples_a_call(importance)
@@ -123,6 +128,26 @@ def likelihood(
         values.append(np.stack(of_batch))
         mean = float(np.concatenate(values, axis=1).mean())
     return Likelihood(np.concatenate(values, axis=1))
+
+
+def check_split(split: Split, event_shape: tuple[int, ...] | None, n_bins: int | None) -> None:
+    """Whether a split has examples and labels that a flow can be given.
+
+    Its values are looked at where it is in memory: images must be in their levels, vectors finite.
+
+    Args:
+      event_shape: None for any. n_bins: levels of the images; None of vectors.
+
+    Raises:
+      ValueError: saying what was expected, and what there is.
+    """
+    kind = jnp.floating if n_bins is None else jnp.integer
+    check_batch("examples", split.examples, kind=kind, event_shape=event_shape, levels=n_bins)
+    if split.labels.shape != split.examples.shape[:1]:
+        raise ValueError(
+            f"expected labels of shape {split.examples.shape[:1]}, one an example; got "
+            f"{split.labels.shape}"
+        )
 
 
 def check_importance(flow: Flow, dequantizer: Dequantizer, importance: int) -> None:
@@ -197,7 +222,12 @@ def round_trip(
     conditional: bool = False,
     mesh: Mesh,
 ) -> RoundTrip:
-    """Encodes and decodes every example of a split; all processes of the mesh call it together."""
+    """Encodes and decodes every example of a split; all processes of the mesh call it together.
+
+    Raises:
+      ValueError: for a split that check_split refuses.
+    """
+    check_split(split, flow.event_shape, n_bins)
     static = {"flow": flow, "n_bins": n_bins, "conditional": conditional, "mesh": mesh}
     run = functools.partial(_round_trip, replicate(params, mesh), **static)
     outputs = [
@@ -216,7 +246,7 @@ def _round_trip(params, batch, *, flow, n_bins, conditional, mesh):
         x = as_floating(None, examples, n_bins=n_bins)
         y = decode(flow, params, encode(flow, params, x, cond), cond)
         axes = tuple(range(1, x.ndim))
-        error = jnp.max(jnp.abs(y - x), axes)
+        error = jnp.max(distance(y, x), axes)
         if n_bins is None:
             return error, None
         return error, jnp.all(quantize(y, n_bins=n_bins) == examples.astype(jnp.uint8), axes)

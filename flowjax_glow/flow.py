@@ -4,11 +4,13 @@ log p(x) = log p(z) + log |det dz/dx|, exact, and z is the exact code of x.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+import numpy as np
+from jaxtyping import Array, Float
 
 from flowjax_glow.base import (
     Batch,
@@ -16,6 +18,7 @@ from flowjax_glow.base import (
     LogDet,
     Params,
     PRNGKey,
+    check_batch,
     is_running,
     split_trainable,
 )
@@ -36,8 +39,13 @@ class Flow(NamedTuple):
 
 
 def init(flow: Flow, key: PRNGKey, x: Data, cond: Batch | None = None) -> Params:
-    """Parameters for the flow, initialised on the batch x. Pure; give it the whole global batch."""
-    _check_event(flow, x)
+    """Parameters for the flow, initialised on the batch x. Pure; give it the whole global batch.
+
+    Raises:
+      ValueError: as do all functions here, for another shape or dtype than the flow's, no example, a
+        cond of another length; and for values that are not finite, of an array in the host's memory.
+    """
+    _check_event(flow, x, cond)
     return jax.jit(flow.bijector.init)(key, x, cond)
 
 
@@ -48,7 +56,7 @@ def log_prob(
 
     key: for dropout, and for the estimate of a stochastic bijector. Without one the density is exact.
     """
-    _check_event(flow, x)
+    _check_event(flow, x, cond)
     z, logdet = flow.bijector.forward(params, x, cond, key)
     return flow.prior.log_prob(z) + logdet
 
@@ -89,12 +97,13 @@ def encode(flow: Flow, params: Params, x: Data, cond: Batch | None = None) -> Ba
 
     For a multi-scale model a tuple of arrays, the level that leaves first (the finest) first.
     """
-    _check_event(flow, x)
+    _check_event(flow, x, cond)
     return flow.bijector.forward(params, x, cond)[0]
 
 
 def decode(flow: Flow, params: Params, z: Batch, cond: Batch | None = None) -> Data:
     """The data whose latents are z."""
+    _check_latents(flow, z, cond)
     return flow.bijector.inverse(params, z, cond)[0]
 
 
@@ -110,7 +119,15 @@ def sample(
     """Draws `num` examples, (num, *event_shape); temperature scales the latents' deviation.
 
     cond, where the flow needs it, has one entry an example.
+
+    Raises:
+      ValueError: for no examples, a temperature that is negative or not finite, and a cond of another
+        length.
     """
+    if isinstance(num, bool) or not isinstance(num, int | np.integer) or num < 1:
+        raise ValueError(f"num must be a whole number of at least 1; got {num!r}")
+    if isinstance(temperature, int | float) and not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be finite and not negative; got {temperature}")
     like = latent_shapes(flow, params, num, cond)
     return decode(flow, params, flow.prior.sample(key, like, temperature), cond)
 
@@ -136,8 +153,28 @@ def count_parameters(params: Params) -> int:
     return sum(leaf.size for path, leaf in leaves if not is_running(path))
 
 
-def _check_event(flow: Flow, x: Shaped[Array, "..."]) -> None:
-    if x.shape[1:] != flow.event_shape:
-        raise ValueError(f"expected x of shape (batch, *{flow.event_shape}); got {x.shape}")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"expected floating x, dequantized; got {x.dtype}; see fg.dequantize")
+def _check_event(flow: Flow, x: Any, cond: Batch | None) -> None:
+    check_batch("x", x, kind=jnp.floating, event_shape=flow.event_shape)
+    _check_cond(cond, x.shape[0])
+
+
+def _check_latents(flow: Flow, z: Batch, cond: Batch | None) -> None:
+    # Any tuple of latents has one number for each of the data's.
+    for leaf in (leaves := jax.tree.leaves(z)):
+        check_batch("z", leaf, kind=jnp.floating)
+    shapes, size = [leaf.shape for leaf in leaves], math.prod(flow.event_shape)
+    entries = sum(math.prod(shape[1:]) for shape in shapes)
+    if len({shape[0] for shape in shapes}) != 1 or entries != size:
+        raise ValueError(
+            f"expected z of {size} entries an example, as encode gives it; got shapes {shapes}"
+        )
+    _check_cond(cond, shapes[0][0])
+
+
+def _check_cond(cond: Batch | None, examples: int) -> None:
+    for leaf in jax.tree.leaves(cond):
+        if jnp.shape(leaf)[:1] != (examples,):
+            raise ValueError(
+                f"expected cond with an entry for each of the {examples} examples; got shape "
+                f"{jnp.shape(leaf)}"
+            )

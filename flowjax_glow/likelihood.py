@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, UInt8
 
-from flowjax_glow.base import PRNGKey
+from flowjax_glow.base import PRNGKey, check_batch
 
 # The noise is (k + 0.5) / 2^15. With up to 256 levels, pixel + noise then has at most 24 significant
 # bits: float32 holds it exactly, and no pixel is rounded up into the next level.
@@ -40,9 +40,13 @@ def dequantize(
       n_bins: how many levels the data has: 256, 32 after reduce_bits(., 5), 17 for the digits.
       index: a number for each example. The noise of an example depends on the key and its number
         alone, however the batch is sharded or padded; its position in the batch by default.
+
+    Raises:
+      ValueError: for what are no integers, no image, and levels outside [0, n_bins) of an array in the
+        host's memory.
     """
-    if not jnp.issubdtype(images.dtype, jnp.integer):
-        raise ValueError(f"images must be integers in [0, {n_bins}); got {images.dtype}")
+    _check_levels(n_bins)
+    check_batch("images", images, kind=jnp.integer, levels=n_bins)
     if key is None:
         noise = jnp.full(images.shape, 0.5, jnp.float32)
     else:
@@ -65,6 +69,9 @@ def _uniform(key: PRNGKey, shape: tuple[int, ...]) -> Array:
 
 def quantize(x: Float[Array, "*shape"], *, n_bins: int = 256) -> UInt8[Array, "*shape"]:
     """The integer levels of x in [-0.5, 0.5): what dequantize was given. Values outside are clipped."""
+    _check_levels(n_bins, most=256)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x must be floating, in [-0.5, 0.5); got {x.dtype}")
     levels = jnp.floor((x + 0.5) * n_bins)
     return jnp.clip(levels, 0, n_bins - 1).astype(jnp.uint8)
 
@@ -73,6 +80,8 @@ def reduce_bits(images: Levels, n_bits: int) -> Levels:
     """8-bit images in n_bits: floor(pixel / 2^(8 - n_bits)), in [0, 2^n_bits)."""
     if not 1 <= n_bits <= 8:
         raise ValueError(f"n_bits must be between 1 and 8; got {n_bits}")
+    if images.dtype != jnp.uint8:
+        raise ValueError(f"images must be uint8, in 256 levels; got {images.dtype}")
     return images >> (8 - n_bits)
 
 
@@ -80,8 +89,17 @@ def bits_per_dim(
     log_prob: Float[Array, "*batch"], event_shape: tuple[int, ...], *, n_bins: int
 ) -> Float[Array, "*batch"]:
     """Bits per dimension from log p(x) in nats: (D log n_bins - log p(x)) / (D log 2)."""
+    _check_levels(n_bins)
     dims = math.prod(event_shape)
+    if dims < 1:
+        raise ValueError(f"event_shape must have positive sizes; got {event_shape}")
     return (dims * math.log(n_bins) - log_prob) / (dims * math.log(2.0))
+
+
+def _check_levels(n_bins: int, most: int | float = math.inf) -> None:
+    if isinstance(n_bins, bool) or not isinstance(n_bins, int) or not 1 <= n_bins <= most:
+        rule = "of at least 1" if most == math.inf else f"in 1 .. {most}"
+        raise ValueError(f"n_bins must be a whole number {rule}; got {n_bins!r}")
 
 
 class Unit(NamedTuple):

@@ -69,14 +69,31 @@ def _keep_freed_memory() -> None:
         mallopt(m_trim_threshold, -1)
 
 
+def check_backend() -> None:
+    """Whether JAX finds the devices that it is told to use; of several processes, once they have met.
+
+    Raises:
+      ValueError: naming what it was told.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where jax was installed without them
+        reason = " ".join(str(error).split()) or "it is not there"
+        raise ValueError(
+            "JAX_PLATFORMS must name what this machine and this jax have, or be left out for what is "
+            f"there; got {os.environ.get('JAX_PLATFORMS')!r}: {reason}"
+        ) from error
+
+
 def make_mesh(fsdp: int = 1) -> Mesh:
     """All devices, along "data" and "fsdp"; the devices of a process follow one another.
 
     fsdp: how many devices share one copy of the state.
 
     Raises:
-      ValueError: if fsdp does not divide the number of devices.
+      ValueError: if fsdp does not divide the number of devices, or there are none.
     """
+    check_backend()
     devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     if fsdp < 1 or len(devices) % fsdp:
         fits = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]

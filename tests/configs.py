@@ -42,5 +42,6 @@ def tiny(data_dir, **train):
     config.data.data_dir = str(data_dir)
     config.model.depth, config.model.levels, config.model.width = 1, 1, 4
     config.model.permutation = "plu"  # has constants among its params
+    config.train.watch = 0
     config.train.update(train)
     return config

@@ -204,8 +204,8 @@ def test_other_protocols_have_files_and_numbers_of_their_own(run):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"slop": 2.0}, r"eval.model must have hyperparameters of stretched; got \['slop'\]"),
-        ({"name": "glow"}, r"eval.model must have hyperparameters of stretched; got \['name'\]"),
+        ({"slop": 2.0}, r"no field eval.model.slop of .* did you mean eval.model.slope\?"),
+        ({"name": "glow"}, r"no field eval.model.name of model stretched; got .* = 'glow'"),
         ({"scales": 2}, "eval.model must leave the model's params as they are; got {'scales': 2}"),
     ],
 )

@@ -219,14 +219,14 @@ def test_a_run_on_the_disk_stopped_and_gone_on_with_is_the_run_in_memory(
 
     loop.train(loop.set_up(config_of(4.0), str(tmp_path / "whole")))
 
-    def stop_at_3(metrics, step, finite=loop._finite):
+    def stop_at_3(config, step, is_evaluated=loop._is_evaluated):
         if step == 3:
             raise StoppedError
-        return finite(metrics, step)
+        return is_evaluated(config, step)
 
     halves = loop.set_up(config_of(0.0), str(tmp_path / "halves"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_finite", stop_at_3)
+        patch.setattr(loop, "_is_evaluated", stop_at_3)
         with pytest.raises(StoppedError):
             loop.train(halves)
     assert end_of_prefetching_threads()

@@ -22,6 +22,8 @@ ROOMS = {
     "variational": {"base", "flow"},
     "energies": {"base"},
     "likelihood": {"base"},
+    "layers": {"base", "combine"},
+    "invertibility": {"base", "flow", "layers", "likelihood"},
     "dequantization": {"base", "bijectors", "combine", "flow", "likelihood", "priors"},
     "testing": {"base"},
     "sharding": set(),
@@ -30,7 +32,7 @@ ROOMS = {
     "report": {"base", "flow", "likelihood"},
     "training": {
         *("base", "combine", "dequantization", "flow", "likelihood", "models", "sharding"),
-        *("data", "evaluation", "report"),
+        *("data", "evaluation", "invertibility", "report"),
     },
     "__init__": {
         *("base", "bijectors", "combine", "depth", "dequantization", "flow", "likelihood", "models"),

@@ -55,6 +55,7 @@ def tiny(**train):
     config.model = ConfigDict({"name": "coupling", "width": 4})
     config.optimizer.schedule = "constant"
     config.eval.batch_size = 2000
+    config.train.watch = 0
     config.train.update(train)
     return config
 
@@ -137,7 +138,7 @@ def test_a_step_on_vectors_descends_the_mean_of_nats(driver, fsdp, accumulate):
         return -jnp.mean(fg.log_prob(flow, params, jnp.asarray(X)))
 
     value, grads = jax.value_and_grad(nats)(params)
-    assert metrics.keys() == {"nats", "grad_norm"}
+    assert metrics.keys() == {"nats", "grad_norm", "bad_steps", "bad_in_a_row", "finite"}
     np.testing.assert_allclose(metrics["nats"], value, rtol=1e-5)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
     jax.tree.map(
@@ -159,7 +160,7 @@ def test_a_run_on_moons_leaves_what_it_promises_and_resumes_bit_for_bit(tmp_path
     logged = read_metrics(whole)
     assert [r["step"] for r in logged] == [1, 2, 2, 3, 4, 4]
     assert {name for r in logged for name in r} == {
-        *("step", "nats", "grad_norm", "examples_per_second", "valid_nats", "seconds")
+        *("step", "nats", "grad_norm", "bad_steps", "examples_per_second", "valid_nats", "seconds")
     }
     for name in ("learning_curve.png", "samples/samples.png", "samples/density.png", "config.json"):
         assert (whole / name).stat().st_size > 0

@@ -77,13 +77,17 @@ def get_config() -> Config:
     config.train.accumulate = 1  # microbatches a step, one after the other on each device
     config.train.steps_per_call = 1  # steps in one device call; spares small models its overhead
     config.train.average_decay = 0.999  # of the average of the params; less in the first steps
+    config.train.max_bad_steps = 20  # in a row, whose loss or gradient is not finite, before it stops
     config.train.log_every = 50
     config.train.eval_every = 500
+    config.train.watch = 64  # examples and samples to watch the inverse on at each evaluation; 0: none
+    config.train.watch_tolerance = 1e-3  # of the round trip, past which it warns
 
     config.parallel = ConfigDict()
     config.parallel.driver = "shard_map"  # or "pmap", "jit"
     config.parallel.fsdp = 1  # devices that share one copy of params, optimizer state and average
     config.parallel.distributed = False  # whether this is one of several processes; experiments/launch
+    config.parallel.platform = placeholder(str)  # "gpu", "tpu": on nothing else; None: on what there is
 
     config.eval = ConfigDict()
     config.eval.weights = "average"  # or "raw"
@@ -114,6 +118,7 @@ def finish(config: Config, mode: str, **smoke: Any) -> Config:
         config.train.steps, config.train.batch_size, config.train.init_examples = 4, 8, 16
         config.train.log_every, config.train.eval_every = 1, 2
         config.train.steps_per_call = config.train.accumulate = 1
+        config.train.watch = 16
         config.optimizer.warmup_examples = 8
         config.eval.draws, config.eval.samples, config.eval.batch_size = 2, 32, 128
     return config

@@ -42,7 +42,7 @@ def get_config(mode: str = ""):
     config.eval.draws = 1
     config.eval.importance = 4096
 
-    config.paper.update(bits_per_dim=3.08, source="Ho et al. 2019", split="test", examples=10_000)
+    config.paper.update(bits_per_dim=3.08, source="arXiv:1902.00275", split="test", examples=10_000)
     config.paper.update(n_bits=8, dequantization="variational", importance_samples=4096)
     config.paper.weights = "average"
 

@@ -12,6 +12,7 @@ and 80 epochs (chrischute/glow).
 As released, where that differs from the text (openai/glow). What differs from the release:
 - for how long was not published: 1,800 epochs of 98 steps are where the paper's curves end;
 - 5,000 training images are held out and choose the checkpoint. The release chooses on test;
+- the couplings' scales are no less than 1/4 (bijectors/affine.py), where the release's have no bound;
 - images are moved by whole pixels, up to 3 each way, where the release moves by fractions of them up to
   3.2 and takes the nearest.
 The average of the weights has the released decay; --weights=average of experiments.evaluate takes it.

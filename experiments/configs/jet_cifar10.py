@@ -23,6 +23,6 @@ def get_config(mode: str = ""):
     config.train.eval_every = 200
 
     del config.paper.build
-    config.paper.update(bits_per_dim=3.02, source="Kolesnikov et al. 2024, pretrained (not read again)")
+    config.paper.update(bits_per_dim=3.02, source="arXiv:2412.15129, pretrained (not read again)")
     config.paper.update(examples=10_000)
     return default.finish(config, mode, width=8, heads=2, couplings=6, layers=1)

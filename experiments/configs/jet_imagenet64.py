@@ -39,7 +39,7 @@ def get_config(mode: str = ""):
     config.train.eval_every = 5_000
     config.eval.weights = "raw"
 
-    config.paper.update(bits_per_dim=3.72, source="Kolesnikov et al. 2024", build="oord2016")
+    config.paper.update(bits_per_dim=3.72, source="arXiv:2412.15129", build="oord2016")
     config.paper.update(split="test", examples=49_999)
     config.paper.update(n_bits=8, dequantization="uniform", importance_samples=1, weights="raw")
     return default.finish(config, mode, width=8, heads=2, couplings=6, layers=1)

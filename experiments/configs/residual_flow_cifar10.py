@@ -37,6 +37,6 @@ def get_config(mode: str = ""):
     config.train.eval_every = 5 * 782
     config.eval.model.exact_terms = 20
 
-    config.paper.update(bits_per_dim=3.280, source="Chen et al. 2019", split="test", examples=10_000)
+    config.paper.update(bits_per_dim=3.280, source="arXiv:1906.02735", split="test", examples=10_000)
     config.paper.update(n_bits=8, dequantization="uniform", importance_samples=1, weights="average")
     return default.finish(config, mode, depth=1, width=8, end_depth=1, end_width=8)

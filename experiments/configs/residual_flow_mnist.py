@@ -22,5 +22,5 @@ def get_config(mode: str = ""):
     config.train.steps = 1_000 * 938
     config.train.eval_every = 5 * 938
 
-    config.paper.update(bits_per_dim=0.970, source="Chen et al. 2019 (not read again)")
+    config.paper.update(bits_per_dim=0.970, source="arXiv:1906.02735 (not read again)")
     return default.finish(config, mode, depth=1, width=8, end_depth=1, end_width=8)

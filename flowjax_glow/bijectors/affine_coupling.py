@@ -2,7 +2,8 @@
 
 z1 = x1, z2 = (x2 + shift(x1)) * exp(log_scale(x1)), logdet = sum(log_scale).  Dinh et al. 2017
 (RealNVP), section 3.1, arXiv:1605.08803, in the order of Glow's released code: the shift comes first,
-and scale = sigmoid(h + 2). Of the network's output channels the first half is the shift, the second h.
+and scale = sigmoid(h + 2), cut off below at 1/4. Of the network's output channels the first half is the
+shift, the second h.
 """
 
 from flowjax_glow.base import Bijector, split_channels
@@ -23,8 +24,8 @@ def affine_coupling(
 
     Args:
       make_net: as in bijectors.conditioner.
-      scale: "sigmoid", sigmoid(h + 2), which never enlarges; "double_sigmoid", 2 sigmoid(h), and
-        "bounded", exp(2 tanh(h / 2)), which are 1 where h is 0; or "exp", exp(h).
+      scale: "sigmoid", sigmoid(h + 2) but at least 1/4, which never enlarges; "double_sigmoid",
+        2 sigmoid(h), and "bounded", exp(2 tanh(h / 2)), which are 1 where h is 0; or "exp", exp(h).
       mask: "channel" or "checkerboard". flip: swaps the halves' parts. See bijectors.mask.
 
     Raises:

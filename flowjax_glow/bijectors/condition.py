@@ -43,6 +43,7 @@ def condition(net: nn.Module, bijector: Bijector) -> Bijector:
         lambda params, z, cond=None, key=None: apply(bijector.inverse, params, z, cond, key),
         lambda params: {**params, "bijector": bijector.prepare(params["bijector"])},
         stochastic=bijector.stochastic,
+        rebuild=lambda replace: condition(net, replace("", bijector)),
     )
 
 

@@ -79,9 +79,15 @@ def coupling(
         x = merge(x1, x2, mask, flip)
         return x, merge(z1_bar + x1_bar, x2_bar, mask, flip), params_bar, cond_bar
 
-    return Bijector(
-        init,
-        lambda params, x, cond=None, key=None: apply(forward, params, x, cond, key),
-        lambda params, z, cond=None, key=None: apply(inverse, params, z, cond, key),
-        inverse_and_vjp=inverse_and_vjp,
-    )
+    def log_slopes(params, x, cond=None):
+        kept, changed = split(x, mask, flip)
+        return forward(net(params, kept, cond, None), changed)[1]
+
+    def to_z(params, x, cond=None, key=None):
+        return apply(forward, params, x, cond, key)
+
+    def to_x(params, z, cond=None, key=None):
+        return apply(inverse, params, z, cond, key)
+
+    to_z.__qualname__ = forward.__qualname__  # for name_of: "affine_coupling", not "coupling"
+    return Bijector(init, to_z, to_x, inverse_and_vjp=inverse_and_vjp, log_slopes=log_slopes)

@@ -24,25 +24,36 @@ def halves(bijector: Bijector, *, mask: str = "channel") -> Bijector:
       ValueError: for an unknown mask; when applied, for an input that does not divide in halves.
     """
     _check(mask)
+    return _halves((bijector, bijector), mask)
 
+
+def _halves(pair, mask):
     def init(key, x, cond=None):
-        pairs = zip(jax.random.split(key), split(x, mask), strict=True)
-        return tuple(bijector.init(k, half, cond) for k, half in pairs)
+        parts = zip(pair, jax.random.split(key), split(x, mask), strict=True)
+        return tuple(b.init(k, half, cond) for b, k, half in parts)
 
-    def apply(fn, params, x, cond, key):
+    def apply(fns, params, x, cond, key):
         keys = (None, None) if key is None else jax.random.split(key)
         (a, a_logdet), (b, b_logdet) = (
-            fn(p, half, cond, k) for p, half, k in zip(params, split(x, mask), keys, strict=True)
+            fn(p, half, cond, k)
+            for fn, p, half, k in zip(fns, params, split(x, mask), keys, strict=True)
         )
         return merge(a, b, mask), a_logdet + b_logdet
 
-    return Bijector(
-        init,
-        lambda params, x, cond=None, key=None: apply(bijector.forward, params, x, cond, key),
-        lambda params, z, cond=None, key=None: apply(bijector.inverse, params, z, cond, key),
-        lambda params: tuple(bijector.prepare(p) for p in params),
-        stochastic=bijector.stochastic,
-    )
+    def forward(params, x, cond=None, key=None):
+        return apply([b.forward for b in pair], params, x, cond, key)
+
+    def inverse(params, z, cond=None, key=None):
+        return apply([b.inverse for b in pair], params, z, cond, key)
+
+    def prepare(params):
+        return tuple(b.prepare(p) for b, p in zip(pair, params, strict=True))
+
+    def rebuild(replace):
+        return _halves(tuple(map(replace, ("first half", "second half"), pair)), mask)
+
+    stochastic = any(b.stochastic for b in pair)
+    return Bijector(init, forward, inverse, prepare, stochastic=stochastic, rebuild=rebuild)
 
 
 def swap_halves(*, mask: str = "channel") -> Bijector:

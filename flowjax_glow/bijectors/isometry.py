@@ -22,6 +22,7 @@ def isometry(forward: Map, inverse: Map) -> Bijector:
             del params, cond, key
             return fn(value), jnp.zeros((value.shape[0],), value.dtype)
 
+        run.__qualname__ = fn.__qualname__  # for name_of: "squeeze", not "isometry"
         return run
 
     return Bijector(init, along(forward), along(inverse))

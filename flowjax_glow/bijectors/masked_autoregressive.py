@@ -60,4 +60,8 @@ def masked_autoregressive(
         nothing = jnp.zeros_like(check_vectors(z)), jnp.zeros((z.shape[0],), z.dtype)
         return jax.lax.scan(step, nothing, jnp.arange(z.shape[1]))[0]
 
-    return Bijector(init, to_z, to_x)
+    def log_slopes(params, x, cond=None):
+        return forward(net(params, x, cond, None), x)[1]
+
+    to_z.__qualname__ = forward.__qualname__  # for name_of: "affine_autoregressive"
+    return Bijector(init, to_z, to_x, log_slopes=log_slopes)

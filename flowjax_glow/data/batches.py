@@ -54,6 +54,12 @@ def batch_at(
     n = len(split.examples)
     if n == 0:
         raise ValueError("a split must have at least one example; got 0")
+    if len(split.labels) != n:
+        raise ValueError(
+            f"a split must have a label for each of its {n} examples; got {len(split.labels)}"
+        )
+    if seed < 0:
+        raise ValueError(f"seed must not be negative; got {seed}")
     if step < 0:
         raise ValueError(f"step must not be negative; got {step}")
     if batch_size < 1 or batch_size % process_count:

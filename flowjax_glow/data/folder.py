@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from flowjax_glow.data.geometry import Geometry
+from flowjax_glow.data.image import open_image
 from flowjax_glow.data.split import Info, Split, hashed_split
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-_MAX_PIXELS = 2**24  # 16.8 megapixels, 50 MB decoded
 
 
 def info(path: str | os.PathLike[str] | None, *, geometry: Geometry) -> Info:
@@ -36,8 +36,8 @@ def load(path: str | os.PathLike[str] | None, split: str, *, geometry: Geometry)
 
     Raises:
       FileNotFoundError: if there is no such folder.
-      ValueError: naming the file, if it cannot be read or has more than 2^24 pixels, which is
-        checked before it is decoded; or if no image falls into the split.
+      ValueError: naming the file, if it cannot be read or has more than 2^24 pixels (data/image.py);
+        or if no image falls into the split.
     """
     shape = _shape(geometry)
     files = [file for name, file in _files(path).items() if split_of(name) == split]
@@ -75,15 +75,7 @@ def _files(path: str | os.PathLike[str] | None) -> dict[str, Path]:
 
 
 def _read(file: Path, geometry: Geometry, shape: tuple[int, int, int]) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    try:
-        with Image.open(file) as image:  # reads the header only
-            width, height = image.size
-            if width * height > _MAX_PIXELS:
-                raise ValueError(f"it has {width} x {height} pixels, and the most is {_MAX_PIXELS}")
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"it must have 8 bits a channel; its mode is {image.mode}")
-            return geometry.apply(ImageOps.exif_transpose(image), shape)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot use the image {file}: {error}") from error
+    with open_image(file, file) as image:
+        return geometry.apply(ImageOps.exif_transpose(image), shape)

@@ -16,9 +16,10 @@ from jaxtyping import UInt8
 
 from flowjax_glow.data import bundled
 from flowjax_glow.data.geometry import Geometry
+from flowjax_glow.data.image import open_image
 from flowjax_glow.data.preparation import is_prepared, prepare
 from flowjax_glow.data.split import Info, Split
-from flowjax_glow.data.streaming import Streamed
+from flowjax_glow.data.streaming import Streamed, naming_row
 from flowjax_glow.data.toys import TOYS
 
 
@@ -80,7 +81,9 @@ def load(
       memory_gib: a split whose images take more GiB than this when decoded is `Streamed`.
 
     Raises:
-      ValueError: if the images are not what is asked for, or the splits cannot be made.
+      ValueError: if the images are not what is asked for, or the splits cannot be made; naming the row
+        of the split, for an image that cannot be used (data/image.py), in a streamed split when it is
+        read.
       FileNotFoundError: if the set is not prepared, and download is False.
     """
     what = info(builder, geometry=geometry)
@@ -100,7 +103,8 @@ def load(
         return Split(images, Streamed(source, _label, (), np.int32) if labelled else labels)
     pixels = np.empty(images.shape, np.uint8)
     for i, record in enumerate(source):
-        pixels[i] = decode(record)
+        with naming_row(i):
+            pixels[i] = decode(record)
         if labelled:
             labels[i] = _label(record)
     return Split(pixels, labels)
@@ -109,9 +113,7 @@ def load(
 def _decoded(
     record: dict[str, Any], *, what: Info, geometry: Geometry
 ) -> UInt8[np.ndarray, "height width channels"]:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(record["image"])) as image:
+    with open_image(io.BytesIO(record["image"]), f"of {what.version}") as image:
         pixels = geometry.apply(image, what.event_shape)
     if pixels.shape != what.event_shape:
         raise ValueError(f"images of {what.version} must be {what.event_shape}; one is {pixels.shape}")

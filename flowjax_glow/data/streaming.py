@@ -6,8 +6,9 @@ rows a training step takes is a pure function of (seed, step), see batches.py, a
 checkpoint is all that reading goes on from.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ class Streamed:
         for start in range(0, len(flat), _AT_ONCE):
             records = self._source.__getitems__(flat[start : start + _AT_ONCE])
             for i, record in enumerate(records, start):
-                values[i] = self._decode(record)
+                with naming_row(flat[i]):
+                    values[i] = self._decode(record)
         return values.reshape((*index.shape, *event_shape))
 
     def map(self, function: Callable[[Any], Any]) -> "Streamed":
@@ -66,3 +68,12 @@ class Streamed:
         event = function(np.zeros(self.shape[1:], self.dtype))
         decode = self._decode
         return Streamed(self._source, lambda r: function(decode(r)), event.shape, event.dtype.type)
+
+
+@contextlib.contextmanager
+def naming_row(row: int) -> Iterator[None]:
+    """A ValueError within says of which row of the split it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"row {row} of the split: {error}") from error

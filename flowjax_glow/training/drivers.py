@@ -45,8 +45,8 @@ class Driver(NamedTuple):
 
     put_state(state): a copy of a state, laid out as steps wants it. put_batches(batches): the same for
     this process's shares of the global batches of successive steps. steps(state, batches) -> (state,
-    metrics): takes all those steps in one device call; the state is donated, the metrics are the last
-    step's.
+    metrics): takes all those steps in one device call; the state is donated. The metrics are the last
+    step's, but for "bad_in_a_row", the largest of any step, and "finite", whether in every step.
     """
 
     put_state: Callable[[TrainState], TrainState]
@@ -72,7 +72,14 @@ def check_devices(config: Config) -> Mesh:
     if parallel.driver == "pmap" and parallel.fsdp != 1:
         raise ValueError(f"parallel.fsdp must be 1 with parallel.driver = pmap; got {parallel.fsdp}")
     mesh = make_mesh(parallel.fsdp)
-    for field in ("accumulate", "steps_per_call"):
+    asked, found = parallel.platform, jax.default_backend()
+    if asked not in (None, found):
+        raise ValueError(
+            f"parallel.platform must be {found}, which is what JAX finds here, or None for what there "
+            f"is; got {asked!r}; for a GPU or TPU jax needs its support, such as pip install "
+            "'jax[cuda13]'"
+        )
+    for field in ("accumulate", "steps_per_call", "max_bad_steps"):
         if train[field] < 1:
             raise ValueError(f"train.{field} must be at least 1; got {train[field]}")
     if train.batch_size % (mesh.size * train.accumulate):
@@ -123,12 +130,19 @@ def _jit(train_step: TrainStep, mesh: Mesh) -> Driver:
 def _on_global_arrays(gradients: Callable[..., Any], train_step: TrainStep, mesh: Mesh) -> Driver:
     def step(state, batch):
         state, metrics = train_step.update(state, *gradients(state.params, _key(state), batch))
-        return jax.lax.with_sharding_constraint(state, fsdp_shardings(state, mesh)), metrics
+        return lay_out(state), metrics
+
+    def lay_out(state):
+        return jax.lax.with_sharding_constraint(state, fsdp_shardings(state, mesh))
+
+    def steps(state, batches):
+        state, metrics = _scan(step)(state, batches)
+        return lay_out(state), metrics  # a loop's results may lie otherwise than its body's
 
     return Driver(
         functools.partial(_own, mesh),
         lambda batches: shard_batch(_stack(batches), mesh, axis=1),
-        jax.jit(_scan(step), donate_argnums=0),
+        jax.jit(steps, donate_argnums=0),
     )
 
 
@@ -174,7 +188,9 @@ def _scan(step: Step) -> Step:
         if jax.tree.leaves(batches)[0].shape[0] == 1:
             return step(state, jax.tree.map(lambda a: a[0], batches))
         state, metrics = jax.lax.scan(step, state, batches)
-        return state, jax.tree.map(lambda m: m[-1], metrics)
+        last = jax.tree.map(lambda m: m[-1], metrics)
+        row, finite = metrics["bad_in_a_row"].max(), metrics["finite"].all(axis=0)
+        return state, {**last, "bad_in_a_row": row, "finite": finite}
 
     return steps
 

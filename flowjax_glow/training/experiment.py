@@ -1,7 +1,7 @@
 """From a config to the things it describes; and from a run's folder back to them."""
 
 import functools
-import inspect
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,12 @@ from flowjax_glow.base import Params
 from flowjax_glow.data.split import Info, Split
 from flowjax_glow.data.streaming import Streamed
 from flowjax_glow.dequantization import Dequantizer, uniform_dequantizer, variational_dequantizer
+from flowjax_glow.evaluation import check_split
 from flowjax_glow.flow import Flow, init
 from flowjax_glow.likelihood import reduce_bits
+from flowjax_glow.sharding import check_backend
 from flowjax_glow.training.checkpoint import Checkpoints
+from flowjax_glow.training.checks import check_config
 from flowjax_glow.training.config import Config, read_config
 from flowjax_glow.training.optimizers import make_optimizer
 from flowjax_glow.training.state import TrainState, averaged_params, init_state
@@ -69,6 +72,7 @@ def build(config: Config) -> Experiment:
     Raises:
       ValueError: for what the config asks that cannot be, with the rule and the value.
     """
+    check_config(config, whole=False)
     info = data.info(**_source(config))
     if config.data.version not in (None, info.version):
         raise ValueError(
@@ -78,6 +82,7 @@ def build(config: Config) -> Experiment:
     if n_bits != 8 and n_bins != 256:
         levels = "vectors" if n_bins is None else f"{n_bins} levels"
         raise ValueError(f"data.n_bits must be 8 for {levels}; got {n_bits}")
+    _check_classes(config, info)
     flow = _make_flow(config.model.to_dict(), info)
     eval_flow = _make_eval_flow(config, info, flow)
     optimizer = make_optimizer(
@@ -88,8 +93,24 @@ def build(config: Config) -> Experiment:
     return Experiment(config, info, flow, eval_flow, dequantizer, optimizer)
 
 
+def _check_classes(config: Config, info: Info) -> None:
+    classes = config.model.get("num_classes")
+    if classes is not None and classes < (info.num_classes or math.inf):
+        least = "None" if info.num_classes is None else f"at least {info.num_classes}"
+        raise ValueError(
+            f"model.num_classes must be {least} for {config.data.name}, which has {info.num_classes} "
+            f"classes; got {classes}"
+        )
+
+
 def _make_flow(hyperparameters: dict[str, Any], info: Info) -> Flow:
-    return models.build(hyperparameters.pop("name"), info.event_shape, **hyperparameters)
+    name = hyperparameters.pop("name")
+    try:
+        return models.build(name, info.event_shape, **hyperparameters)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; change model.* of {name}, or data.* for other examples than {info.event_shape}"
+        ) from error
 
 
 def _make_eval_flow(config: Config, info: Info, flow: Flow) -> Flow:
@@ -97,10 +118,6 @@ def _make_eval_flow(config: Config, info: Info, flow: Flow) -> Flow:
     if not changes:
         return flow
     model = config.model.to_dict()
-    known = inspect.signature(models.MODELS[model["name"]]).parameters
-    if changes.keys() - known:
-        unknown = sorted(changes.keys() - known)
-        raise ValueError(f"eval.model must have hyperparameters of {model['name']}; got {unknown}")
     eval_flow = _make_flow({**model, **changes}, info)
     labels = model.get("num_classes") is not None
     if _params_shapes(eval_flow, labels) != _params_shapes(flow, labels):
@@ -121,8 +138,6 @@ def _make_dequantizer(config: Config, n_bins: int | None) -> Dequantizer:
     name = hyperparameters.pop("name")
     if name == "uniform":
         return uniform_dequantizer(n_bins=n_bins)
-    if name != "variational":
-        raise ValueError(f"dequantization.name must be 'uniform' or 'variational'; got {name!r}")
     if n_bins is None:
         raise ValueError("dequantization.name must be 'uniform' for vectors; got 'variational'")
     bijector = models.dequantization_flow(**hyperparameters)
@@ -141,6 +156,7 @@ def load_split(experiment: Experiment, name: str, *, training: bool = False) -> 
     if training:
         del source["random_crop"]
     split = data.load(split=name, **source, **options)
+    check_split(split, None if training else experiment.info.event_shape, experiment.info.n_bins)
     if config.n_bits == 8:
         return split
     reduce = functools.partial(reduce_bits, n_bits=config.n_bits)
@@ -215,16 +231,23 @@ def load_trained(workdir: str, *, weights: str | None = None) -> Trained:
 
     Raises:
       FileNotFoundError: where there is no run, or no checkpoint yet.
+      CheckpointError: where that checkpoint is not as it was saved.
     """
+    check_backend()
     config = read_config(workdir)
     if config is None:
-        raise FileNotFoundError(f"there is no run in {workdir}: it has no config.json")
+        raise FileNotFoundError(
+            f"there is no run in {workdir}: it has no config.json; workdir is what --workdir of "
+            "experiments.train was"
+        )
     experiment = build(config)
     experiment = experiment._replace(flow=experiment.eval_flow)
     with Checkpoints(Path(workdir) / "checkpoints", create=False) as checkpoints:
         step = checkpoints.best_step
         if step is None:
-            raise FileNotFoundError(f"the run in {workdir} has no checkpoint yet")
+            raise FileNotFoundError(
+                f"the run in {workdir} has no checkpoint yet; experiments.train goes on with it"
+            )
         state = checkpoints.restore(step, abstract_state(experiment))
     kind: str = weights or config.eval.weights
     params = params_of(state, kind)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jax.experimental.multihost_utils import reached_preemption_sync_point
 from jax.sharding import Mesh
 
 from flowjax_glow.base import Params
@@ -21,8 +20,10 @@ from flowjax_glow.flow import count_parameters
 from flowjax_glow.likelihood import unit_of
 from flowjax_glow.report.record import write_record
 from flowjax_glow.sharding import fsdp_shardings, put_state, to_this_process
+from flowjax_glow.training.bad_steps import BadSteps
 from flowjax_glow.training.checkpoint import Checkpoints
-from flowjax_glow.training.config import Config, write_config
+from flowjax_glow.training.checks import check_config
+from flowjax_glow.training.config import Config, check_same_run, check_writable, write_config
 from flowjax_glow.training.drivers import check_devices, make_driver
 from flowjax_glow.training.experiment import (
     Experiment,
@@ -39,19 +40,14 @@ from flowjax_glow.training.experiment import (
 from flowjax_glow.training.metrics import MetricsLog, Progress, Silent
 from flowjax_glow.training.outcome import choose_protocol, evaluate_trained
 from flowjax_glow.training.pictures import can_be_drawn, sample_picture, write_pictures
+from flowjax_glow.training.preemption import PreemptedError, Preemption
 from flowjax_glow.training.state import TrainState
+from flowjax_glow.training.step import tensors
+from flowjax_glow.training.watch import watch
 
 # Enough to keep the devices busy while the next batch is made. XLA on a CPU can wait for ever in an
 # all-reduce where more than 32 are.
 CALLS_UNDER_WAY = 8
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or its gradient is not finite; nothing was saved since it was."""
-
-
-class PreemptedError(RuntimeError):
-    """The cluster takes its machines back, and asked with SIGTERM; what was reached is saved."""
 
 
 class Ready(NamedTuple):
@@ -67,19 +63,21 @@ class Ready(NamedTuple):
 def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
     """Trains what the config describes, or goes on with it, and evaluates it on the test split.
 
-    Leaves in workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/ (the last, and the best on
-    valid), samples/, learning_curve.png and evaluation.json. Run again with the same workdir it goes on
-    from the last checkpoint, and the parameters come out bit for bit as if it had never stopped; on
-    other devices, or by another driver, to rounding. Of several processes all call it together, and the
-    first writes.
+    Leaves in workdir: config.json, metrics.jsonl, tensorboard/, checkpoints/ (the last two, and the
+    best on valid), samples/, learning_curve.png and evaluation.json. Run again with the same workdir it
+    goes on from the last checkpoint, and the parameters come out bit for bit as if it had never
+    stopped; on other devices, or by another driver, to rounding. Of several processes all call it
+    together, and the first writes.
 
     Returns:
       The record of evaluation.json; see training.outcome.
 
     Raises:
       ValueError, FileNotFoundError: from set_up.
-      NonFiniteError: when the loss or its gradient is no longer finite.
-      PreemptedError: after SIGTERM to one of several processes.
+      NonFiniteError: after train.max_bad_steps in a row whose loss or gradient was not finite.
+      NotInvertibleError: with model.memory = "constant", where the data no longer come back.
+      CheckpointError: where a checkpoint cannot be saved, or all are damaged.
+      PreemptedError: after SIGTERM, with the step it came to saved.
     """
     return run(set_up(config, workdir))
 
@@ -91,13 +89,17 @@ def set_up(config: Config, workdir: str) -> Ready:
       ValueError: for a config that cannot be, or another than the run in workdir was begun with.
       FileNotFoundError: for a data set that is not there.
     """
+    check_config(config)
+    mesh = check_devices(config)
     experiment = build(config)
     choose_protocol(experiment)  # for what it refuses
-    mesh = check_devices(config)
+    check_writable(workdir, "workdir")
+    check_same_run(workdir, config_of(experiment))
+    abstract_state(experiment)  # for what the nets refuse
     train_split = load_split(experiment, "train", training=True)
     valid_split = load_split(experiment, "valid")
     batch_at(experiment, train_split, 0)  # for what it refuses
-    write_config(Path(workdir), config_of(experiment))
+    write_config(workdir, config_of(experiment))
     return Ready(experiment, train_split, valid_split, mesh, workdir)
 
 
@@ -114,16 +116,23 @@ def run(ready: Ready) -> dict[str, Any]:
 
 
 def train(ready: Ready) -> TrainState:
-    """Takes the steps from the last checkpoint, or the first, to train.steps; the final state."""
+    """Takes the steps from the last checkpoint, or the first, to train.steps; the final state.
+
+    Raises:
+      NonFiniteError, PreemptedError: as train_and_evaluate does.
+    """
     experiment, train_split, valid_split, mesh, workdir = ready
     config = experiment.config
     total, per_call = config.train.steps, config.train.steps_per_call
     unit = unit_of(experiment.n_bins)
     driver = make_driver(config.parallel.driver, train_step(experiment), mesh)
     writes = jax.process_index() == 0
-    with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
+    with Preemption() as preemption, Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
         state = _first_state(experiment, train_split, checkpoints, mesh)
-        start = step = int(state.step)
+        start = step = saved = int(state.step)
+        # It has no number where SIGTERM came in the middle of its evaluation.
+        evaluates = start > 0 and _is_evaluated(config, start) and checkpoints.valid(start) is None
+        names = tensors(state)
         state = driver.put_state(state)
         with (
             MetricsLog(workdir, from_step=start) if writes else Silent() as log,
@@ -136,38 +145,58 @@ def train(ready: Ready) -> TrainState:
                 f"{len(train_split.examples):,} examples, {mesh.size} devices"
             )
             meter = _Meter(config.train.batch_size)
-            under_way: collections.deque[Any] = collections.deque()
-            while step < total:
+            bad_steps = BadSteps(names, config.train.max_bad_steps, progress.say)
+            under_way: collections.deque[tuple[range, Any]] = collections.deque()
+            while True:
+                if evaluates:
+                    state = put_state(state, mesh)  # what pmap gives is not what Orbax saves
+                    weights = to_this_process(params_of(state, config.eval.weights), mesh)
+                    valid = _valid_loss(experiment, weights, valid_split, mesh, preemption)
+                    finite = valid if valid is not None and math.isfinite(valid) else None
+                    if finite is not None:
+                        log.scalars(step, **{f"valid_{unit.field}": finite})
+                    if valid is not None:
+                        progress.say(f"step {step:>6}/{total}  valid {valid:.4f} {unit.symbol}")
+                        if config.train.watch:
+                            watched = watch(experiment, weights["flow"], valid_split, step)
+                            log.scalars(step, **watched.values)
+                            for line in watched.warnings:
+                                log.warning(step, line)
+                                progress.say(f"step {step:>6}/{total}  warning: {line}")
+                    checkpoints.save(state, finite)  # without a number it is never the best
+                    saved = step
+                    if valid is not None and writes and can_be_drawn(experiment):
+                        log.image(step, "samples", sample_picture(experiment, weights["flow"]))
+                    meter.restart(step)
+                if preemption.stops():
+                    while under_way:
+                        bad_steps.look(*under_way.popleft())
+                    if saved < step:
+                        checkpoints.save(put_state(state, mesh), None)
+                    what = "which is saved; run again to go on" if step else "before the first"
+                    raise PreemptedError(f"stopped at step {step}, {what}")
+                if step >= total:
+                    return state
                 # A run that went on from between two calls comes to their rhythm by a shorter one.
                 ahead = range(step, step + per_call - step % per_call)
                 state, metrics = driver.steps(state, driver.put_batches([next(batches) for _ in ahead]))
-                under_way.append(metrics)
-                if len(under_way) > CALLS_UNDER_WAY:
-                    jax.block_until_ready(under_way.popleft())
                 step = ahead.stop
-                evaluates = step % config.train.eval_every == 0 or step == total
-                if step % config.train.log_every == 0 or evaluates:
-                    values = _finite(metrics, step)  # so that nothing else is ever saved
+                evaluates = _is_evaluated(config, step)
+                logs = evaluates or step % config.train.log_every == 0
+                under_way.append((ahead, metrics))
+                while len(under_way) > (0 if logs else CALLS_UNDER_WAY):
+                    bad_steps.look(*under_way.popleft())
+                if logs:
+                    values = _to_log(metrics, unit.field)
                     rate = meter.examples_per_second(step)
                     if rate is not None:
                         values["examples_per_second"] = rate
                     log.scalars(step, **values)
-                    progress.update(step, values[unit.field], rate)
-                if evaluates:
-                    state = put_state(state, mesh)  # what pmap gives is not what Orbax saves
-                    weights = to_this_process(params_of(state, config.eval.weights), mesh)
-                    valid = _valid_loss(experiment, weights, valid_split, mesh)
-                    checkpoints.save(state, valid)
-                    log.scalars(step, **{f"valid_{unit.field}": valid})
-                    if writes and can_be_drawn(experiment):
-                        log.image(step, "samples", sample_picture(experiment, weights["flow"]))
-                    progress.say(f"step {step:>6}/{total}  valid {valid:.4f} {unit.symbol}")
-                    meter.restart(step)
-                if reached_preemption_sync_point(step):  # the same step in all processes
-                    if not evaluates:
-                        checkpoints.save(put_state(state, mesh), None)
-                    raise PreemptedError(f"stopped at step {step}, which is saved; run again to go on")
-    return state
+                    progress.update(step, values.get(unit.field), rate)
+
+
+def _is_evaluated(config: Config, step: int) -> bool:
+    return step % config.train.eval_every == 0 or step == config.train.steps
 
 
 def _batches(experiment: Experiment, split: Split, start: int) -> Any:
@@ -198,34 +227,46 @@ def _first_state(
     return checkpoints.restore(checkpoints.latest_step, like, shardings)
 
 
-def _finite(metrics: dict[str, Any], step: int) -> dict[str, float]:
-    values = {name: float(value) for name, value in metrics.items()}
-    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-    if bad:
-        raise NonFiniteError(
-            f"at or before step {step} {', '.join(f'{k} became {v}' for k, v in bad.items())}; "
-            "the last checkpoint is good: go on from it with a lower optimizer.learning_rate, a "
-            "longer optimizer.warmup_examples or a lower optimizer.clip_norm, in a new workdir. With "
-            "model.memory = constant it may be the inverse that no longer holds: the same workdir goes "
-            "on with model.memory = stored"
-        )
-    return values
+def _to_log(metrics: dict[str, Any], field: str) -> dict[str, float]:
+    """What is logged of a step's metrics: a loss or a norm that is not finite is left out."""
+    values = {name: float(metrics[name]) for name in (field, "grad_norm")}
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    return {**finite, "bad_steps": float(metrics["bad_steps"])}
 
 
-def _valid_loss(experiment: Experiment, params: dict[str, Params], split: Split, mesh: Mesh) -> float:
-    """With one draw of the noise, the same at every evaluation, so that steps can be compared."""
+def _valid_loss(
+    experiment: Experiment,
+    params: dict[str, Params],
+    split: Split,
+    mesh: Mesh,
+    preemption: Preemption,
+) -> float | None:
+    """With one draw of the noise, the same at every evaluation, so that steps can be compared.
+
+    None where SIGTERM came before it was done: the run that goes on then begins with it.
+    """
     config = experiment.config
-    return likelihood(
-        experiment.flow,
-        params["flow"],
-        split,
-        jax.random.key(config.seed),
-        dequantizer=experiment.dequantizer,
-        noise=params["dequantizer"],
-        batch_size=config.eval.batch_size,
-        conditional=experiment.conditional,
-        mesh=mesh,
-    ).mean
+
+    def stop_if_asked(*_: Any) -> None:
+        if preemption.came:
+            raise PreemptedError
+
+    try:
+        valid = likelihood(
+            experiment.flow,
+            params["flow"],
+            split,
+            jax.random.key(config.seed),
+            dequantizer=experiment.dequantizer,
+            noise=params["dequantizer"],
+            batch_size=config.eval.batch_size,
+            conditional=experiment.conditional,
+            mesh=mesh,
+            report=stop_if_asked,
+        ).mean
+    except PreemptedError:
+        return None
+    return None if preemption.came else valid
 
 
 class _Meter:

@@ -39,16 +39,23 @@ class MetricsLog:
         self._file.close()
         self._board.close()
 
-    def scalars(self, step: int, **values: float) -> None:
+    def scalars(self, step: int, **values: float | int) -> None:
         """Logs numbers under a step, and the run's seconds."""
-        seconds = round(time.monotonic() - self._start, 3)
-        self._file.write(json.dumps({"step": step, **values, "seconds": seconds}) + "\n")
+        self._file.write(json.dumps({"step": step, **values, "seconds": self._elapsed()}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+
+    def warning(self, step: int, text: str) -> None:
+        """Logs what a person should look at, under a step."""
+        self._file.write(json.dumps({"step": step, "warning": text, "seconds": self._elapsed()}) + "\n")
+        self._board.add_text("warning", text, step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Logs a picture, uint8 (height, width, channels)."""
         self._board.add_image(name, image, step, dataformats="HWC")
+
+    def _elapsed(self) -> float:
+        return round(time.monotonic() - self._start, 3)
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -149,4 +156,4 @@ class Silent:
     def _ignore(self, *_: Any, **__: Any) -> None:
         pass
 
-    scalars = image = update = say = _ignore
+    scalars = warning = image = update = say = _ignore

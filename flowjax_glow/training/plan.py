@@ -5,6 +5,7 @@ the CPU, and a day is what a stated fraction of the vendor's peak does in it.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from flowjax_glow.flow import count_parameters
 from flowjax_glow.report.devices import Device
 from flowjax_glow.report.flops import Count, count
 from flowjax_glow.sharding import AXES, fsdp_shardings
+from flowjax_glow.training.checks import check_config
 from flowjax_glow.training.config import Config
 from flowjax_glow.training.drivers import check_devices, make_driver
 from flowjax_glow.training.experiment import Experiment, abstract_state, build, train_step
@@ -26,7 +28,13 @@ _DAY = 86_400
 _USABLE = 0.75
 
 
-def plan(config: Config, device: Device, *, fraction: float = 0.4) -> dict[str, Any]:
+def plan(
+    config: Config,
+    device: Device,
+    *,
+    fraction: float = 0.4,
+    report: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
     """The record of a plan: one flat JSON object, in operations, bytes, seconds and days.
 
     Of as many of the accelerators as this process has devices, which must be CPUs: the step is
@@ -41,17 +49,21 @@ def plan(config: Config, device: Device, *, fraction: float = 0.4) -> dict[str, 
 
     Args:
       device: what to plan for. fraction: of its peak that is reached, in executed operations.
+      report: is told what takes long, once all is checked.
 
     Raises:
       ValueError: for a config that cannot be, on so many devices, or a fraction outside (0, 1].
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be in (0, 1]; got {fraction}")
+    check_config(config)
     peak, computed_in = _peak(config, device)
     experiment, mesh = build(config), check_devices(config)
     train, devices = config.train, mesh.size
     step = train_step(experiment)
     state = abstract_state(experiment)
+    if report is not None:
+        report("compiling the training step for CPUs; a large one takes minutes")
     forward, executed, by_xla = _count(experiment, step, state, train.batch_size // devices)
     flops = devices * executed.flops
     seconds = flops / (fraction * peak * devices)

@@ -1,4 +1,8 @@
-"""One training step in two pure parts, gradients and update; drivers.py runs it on many devices."""
+"""One training step in two pure parts, gradients and update; drivers.py runs it on many devices.
+
+A step that would take a number that is not finite into the state changes nothing but the counts: see
+TrainStep.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from flowjax_glow.base import Batch, Params, PRNGKey, is_running, merge_trainable, split_trainable
 from flowjax_glow.dequantization import Dequantizer
@@ -14,7 +18,7 @@ from flowjax_glow.flow import Flow, log_prob
 from flowjax_glow.likelihood import negative_log_likelihood, unit_of
 from flowjax_glow.training.state import TrainState
 
-Metrics = dict[str, Float[Array, ""]]
+Metrics = dict[str, Float[Array, ""] | Int[Array, ""] | Bool[Array, " tensors"]]
 
 
 class TrainStep(NamedTuple):
@@ -26,8 +30,16 @@ class TrainStep(NamedTuple):
     gradients sees one device's share of the batch, {"example": (share, *event_shape), integers in
     [0, n_bins) or floating, "label": (share,)}, and returns means over it; the share of device d
     begins at example d * share of the global batch. update wants the mean over the global batch. grads
-    has the structure of the trained params. metrics: the loss, "bits_per_dim" or "nats", and
-    "grad_norm", before all that the optimizer does.
+    has the structure of the trained params.
+
+    Where the loss, the gradients or the optimizer's updates are not finite, or the sum of squares of a
+    tensor of them, update leaves params, optimizer state and average as they are, bit for bit, and
+    counts the step as a bad one. So what is finite stays so: a number and an update that can be squared
+    have a finite sum, and so have averages of them; and what in an optimizer's state is not finite but
+    in no update, Checkpoints.save refuses. None of optimizers.py has any: they clip by a norm.
+
+    metrics: the loss, "bits_per_dim" or "nats", and "grad_norm", before all that the optimizer does;
+    "bad_steps" and "bad_in_a_row" of the state after it; and "finite", of each of `tensors(state)`.
     """
 
     gradients: Callable[..., tuple[Array, Params]]
@@ -109,14 +121,61 @@ def make_train_step(
 
     def update(state: TrainState, value: Array, grads: Params) -> tuple[TrainState, Metrics]:
         trained, constants = split_trainable(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
-        trained = optax.apply_updates(trained, updates)
-        average = _moving_average(state.average, trained, state.step, average_decay)
-        metrics = {unit_of(n_bins).field: value, "grad_norm": optax.tree.norm(_learned(grads))}
-        params = merge_trainable(trained, constants)
-        return TrainState(state.step + 1, params, opt_state, average, state.key), metrics
+        squares = _squares(grads)
+        norm = jnp.sqrt(optax.tree.sum(_learned(squares)))
+        updates, _ = optimizer.update(grads, state.opt_state, trained)
+        checked = _named(value, norm, squares, _squares(updates))
+        finite = jnp.stack([jnp.isfinite(number) for _, number in checked])
+
+        def take(trained, opt_state, average, grads, updates):
+            # A second time, as only in here what comes out may be written over what was.
+            _, opt_state = optimizer.update(grads, opt_state, trained)
+            trained = optax.apply_updates(trained, updates)
+            return trained, opt_state, _moving_average(average, trained, state.step, average_decay)
+
+        def leave(trained, opt_state, average, *_):
+            return trained, opt_state, average
+
+        is_good = jnp.all(finite)
+        before = (trained, state.opt_state, state.average)
+        trained, opt_state, average = jax.lax.cond(is_good, take, leave, *before, grads, updates)
+        bad = 1 - is_good.astype(jnp.int32)
+        counts = {
+            "bad_steps": state.bad_steps + bad,
+            "bad_in_a_row": (state.bad_in_a_row + 1) * bad,
+        }
+        state = state._replace(
+            step=state.step + 1,
+            params=merge_trainable(trained, constants),
+            opt_state=opt_state,
+            average=average,
+            **counts,
+        )
+        return state, {unit_of(n_bins).field: value, "grad_norm": norm, **counts, "finite": finite}
 
     return TrainStep(gradients, update)
+
+
+def tensors(state: TrainState) -> list[str]:
+    """What the entries of metrics["finite"] are of: "loss", "gradient/flow/0/bias", "update/...", ...
+
+    In the order in which one that is not finite spoils others.
+    """
+    return [name for name, _ in _named(None, None, state.average, state.average)]
+
+
+def _named(loss: Any, norm: Any, gradients: Params, updates: Params) -> list[tuple[str, Any]]:
+    trees = {"gradient": gradients, "update": updates}
+    return [("loss", loss), ("grad_norm", norm)] + [
+        (f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}", leaf)
+        for kind, tree in trees.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _squares(tree: Params) -> Params:
+    """The sum of squares of each leaf: what a norm needs, and so no pass over memory of its own."""
+    return jax.tree.map(lambda leaf: optax.tree.norm(leaf, squared=True), tree)
 
 
 def _learned(grads: Params) -> list[Array]:

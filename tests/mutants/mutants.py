@@ -1,4 +1,4 @@
-"""Ten ways to get a likelihood wrong, and the tests that notice each.
+"""Ten ways to get a likelihood wrong, four to forget something on restore, and what notices each.
 
 python tests/mutants/mutants.py [NAME ...]
 
@@ -19,6 +19,7 @@ LIKELIHOOD = "tests/test_likelihood.py::test_"
 HAND_SET = EXACT + "a_glow_with_parameters_set_by_hand_has_the_bits_of_its_closed_form"
 SAMPLES = EXACT + "samples_fit_the_density_and_samples_stretched_by_two_percent_do_not"
 NOISE = LIKELIHOOD + "noise_is_uniform_and_middles_are_middles"
+RESTORE = "tests/test_checkpoint.py::test_all_of_a_state_comes_back_bit_for_bit"
 
 
 class Mutant(NamedTuple):
@@ -90,6 +91,31 @@ MUTANTS = {
         "-0.5 * (z**2 + math.log(2.0 * math.pi))",
         "-0.5 * z**2",
         (HAND_SET, SAMPLES),
+    ),
+    "a forgotten key": Mutant(
+        "training/checkpoint.py",
+        'wrap_key_data(arrays["key"])',
+        'wrap_key_data(0 * arrays["key"])',
+        (RESTORE,),
+    ),
+    "a forgotten position of the data": Mutant(
+        "training/checkpoint.py",
+        "return TrainState(**{**arrays, ",
+        'return TrainState(**{**arrays, "step": 0 * arrays["step"], ',
+        (RESTORE,),
+    ),
+    "a forgotten optimizer state": Mutant(
+        "training/checkpoint.py",
+        "return TrainState(**{**arrays, ",
+        'return TrainState(**{**arrays, "opt_state": jax.tree.map(jnp.zeros_like, '
+        'arrays["opt_state"]), ',
+        (RESTORE,),
+    ),
+    "a forgotten average": Mutant(
+        "training/checkpoint.py",
+        "return TrainState(**{**arrays, ",
+        'return TrainState(**{**arrays, "average": jax.tree.map(jnp.zeros_like, arrays["average"]), ',
+        (RESTORE,),
     ),
 }
 
