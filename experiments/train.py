@@ -45,7 +45,12 @@ def main(argv: list[str]) -> None:
         ready = set_up(CONFIG.value, WORKDIR.value)
     stopped = one_line(PreemptedError, exit_code=128 + signal.SIGTERM)
     with one_line(NonFiniteError, NotInvertibleError, CheckpointError, exit_code=1), stopped:
-        record = run(ready)
+        try:
+            record = run(ready)
+        except PreemptedError:
+            # To the very end of the process, where Python gives up its own handlers.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
     if jax.process_index() == 0:
         print_record(record)
 
