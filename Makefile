@@ -3,6 +3,8 @@
 #   make test    the whole suite, a file at a time on each of two processes
 #   make soak    faults by the hundred (kill -9, bad disks, SIGTERM), and how many were survived
 #   make lint    ruff, ruff format, pyright
+#   make docs    the documentation, docs/_build/html; a warning is an error
+#   make notebooks  runs the notebooks and stores what they show
 #   make bench   the benchmarks, as tables, against peers in environments of their own (make bench-env);
 #                make bench-glow_speed, bench-growth, bench-moons, bench-peak, bench-scaling: one of them
 
@@ -12,12 +14,12 @@ RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 DEMO   ?= runs/glow_digits
 
-.PHONY: demo test soak lint format bench bench-env clean
+.PHONY: demo test soak lint docs notebooks format bench bench-env clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 demo: $(READY)
@@ -34,6 +36,13 @@ lint: $(READY)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m pyright
+
+docs: $(READY)
+	rm -rf docs/_build
+	$(RUN) -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
+
+notebooks: $(READY)
+	$(RUN) tests/run_notebooks.py
 
 format: $(READY)
 	$(RUN) -m ruff check --fix

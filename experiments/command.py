@@ -67,12 +67,28 @@ def _keep_compiled() -> None:
 
 @contextlib.contextmanager
 def one_line(*mistakes: type[Exception], exit_code: int = 2) -> Iterator[None]:
-    """Ends the program with the message, on one line, where the block raises one of `mistakes`."""
+    """Ends the program with the message, on one line, where the block raises one of `mistakes`.
+
+    --verbosity=0 shows where it was raised, too.
+    """
     try:
         yield
     except mistakes as error:
+        logging.info("what it was raised by:", exc_info=error)
         print("error:", *str(error).split(), file=sys.stderr)
         raise SystemExit(exit_code) from error
+
+
+def check_picture(path: str, flag: str) -> None:
+    """Whether the name of a file ends in the format of a picture.
+
+    Raises:
+      ValueError: naming the flag it came by.
+    """
+    from PIL import Image
+
+    if Path(path).suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{flag} must end in the format of a picture, such as .png; got {path!r}")
 
 
 def define_config(
@@ -82,9 +98,10 @@ def define_config(
 
     values, argv: other flags than the program's, and the line that they are read from.
     """
-    holder = config_flags.DEFINE_config_file(
-        "config", None, help_string, flag_values=values, sys_argv=argv
-    )
+    with one_line(flags.Error):  # a --flagfile is read here
+        holder = config_flags.DEFINE_config_file(
+            "config", None, help_string, flag_values=values, sys_argv=argv
+        )
     values["config"].parser = _ConfigParser(argv)
     return holder
 
@@ -111,7 +128,7 @@ def parse_flags(argv: list[str], values: flags.FlagValues) -> list[str]:
     try:
         rest = values(argv)
     # Those that are no flags.Error come from ml_collections, of overrides of no field.
-    except (flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (flags.Error, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise ValueError(_in_words(error, values)) from error
     if "config" in values and values["config"].value is not None:
         check_config(values["config"].value)
@@ -218,6 +235,8 @@ def _from_json(file: Path) -> Config:
         section, _, name = field.rpartition(".")
         holder = config
         for part in filter(None, section.split(".")):
+            if part not in holder:  # a section of paper
+                holder[part] = ConfigDict()
             holder = holder[part]
         holder[name] = value
     return config

@@ -57,12 +57,13 @@ def main(argv: list[str]) -> None:
         )
         out = Path(OUT.value or Path(WORKDIR.value) / record_name(trained, protocol))
         check_writable(out.parent, "--out" if OUT.value else "--workdir")
-    with one_line(FileNotFoundError):  # data that are not there
+    with one_line(ValueError, OSError):  # data that are not there or of no use, a disk that is full
         record = evaluate_trained(
             trained, WORKDIR.value, protocol, batch_size=BATCH_SIZE.value, mesh=make_mesh()
         )
+        if jax.process_index() == 0:
+            write_record(out, record)
     if jax.process_index() == 0:
-        write_record(out, record)
         print(json.dumps(record, indent=2))
         print_record(record, stderr=True)
         print(f"saved in {out}", file=sys.stderr)

@@ -7,7 +7,8 @@ ended, on one line of stderr and by its exit code:
 
     0    the run is finished and evaluated
     1    it stopped on its own: too many steps in a row that were not finite, a checkpoint that could
-         not be saved or is damaged, a model that can no longer be inverted; what was saved is good
+         not be saved or is damaged, a disk that is full, a model that can no longer be inverted; what
+         was saved is good
     2    a mistake in the config, the flags, the workdir or the data; the message says which
     143  SIGTERM: the step it had come to is saved. More of them change nothing
 """
@@ -38,13 +39,14 @@ def main(argv: list[str]) -> None:
     """Trains, evaluates, and prints the record as a table."""
     del argv
     signal.signal(signal.SIGTERM, _end)  # while it trains, training.preemption's comes first
-    with one_line(ValueError, OSError):
+    with one_line(ValueError, OSError, MemoryError):
         use_cpu_cores(CONFIG.value.train.batch_size)
         if CONFIG.value.parallel.distributed:
             join_processes()
         ready = set_up(CONFIG.value, WORKDIR.value)
     stopped = one_line(PreemptedError, exit_code=128 + signal.SIGTERM)
-    with one_line(NonFiniteError, NotInvertibleError, CheckpointError, exit_code=1), stopped:
+    ended = one_line(NonFiniteError, NotInvertibleError, CheckpointError, OSError, exit_code=1)
+    with one_line(ValueError), ended, stopped:
         try:
             record = run(ready)
         except PreemptedError:

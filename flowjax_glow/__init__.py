@@ -8,6 +8,7 @@ params = fg.init(flow, key, x)
 fg.bits_per_dim(fg.log_prob(flow, params, x), flow.event_shape, n_bins=256)
 """
 
+from flowjax_glow import latents, pretrained
 from flowjax_glow.base import Bijector, Params, merge_trainable, split_trainable
 from flowjax_glow.bijectors.actnorm import actnorm
 from flowjax_glow.bijectors.additive_coupling import additive_coupling
@@ -73,6 +74,7 @@ from flowjax_glow.models.planar_flow import planar_flow
 from flowjax_glow.models.real_nvp import real_nvp
 from flowjax_glow.models.residual_flow import residual_flow
 from flowjax_glow.models.tarflow import tarflow
+from flowjax_glow.pretrained import load_pretrained
 from flowjax_glow.priors import Prior, normal_mixture, standard_logistic, standard_normal
 
 __version__ = "0.1.0"
@@ -115,9 +117,11 @@ __all__ = [
     "invert",
     "invertible_conv",
     "jet",
+    "latents",
     "leaky_relu",
     "leaky_tanh",
     "learned_prior",
+    "load_pretrained",
     "log_prob",
     "logit",
     "maf",
@@ -132,6 +136,7 @@ __all__ = [
     "planar",
     "planar_flow",
     "prepare",
+    "pretrained",
     "quantize",
     "radial",
     "real_nvp",

@@ -126,10 +126,19 @@ def sample(
     """
     if isinstance(num, bool) or not isinstance(num, int | np.integer) or num < 1:
         raise ValueError(f"num must be a whole number of at least 1; got {num!r}")
-    if isinstance(temperature, int | float) and not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must be finite and not negative; got {temperature}")
+    check_temperature(temperature)
     like = latent_shapes(flow, params, num, cond)
     return decode(flow, params, flow.prior.sample(key, like, temperature), cond)
+
+
+def check_temperature(temperature: float | Float[Array, ""]) -> None:
+    """Whether latents can be drawn at it; one that is traced is not looked at.
+
+    Raises:
+      ValueError: for one that is negative or not finite.
+    """
+    if isinstance(temperature, int | float) and not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be finite and not negative; got {temperature}")
 
 
 def latent_shapes(flow: Flow, params: Params, num: int, cond: Batch | None = None) -> Any:

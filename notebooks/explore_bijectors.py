@@ -8,8 +8,17 @@
 # %% [markdown]
 # # Exploring bijectors
 #
-# A bijector is three pure functions. `init` makes params from a batch, `forward` goes from data to
-# latents, `inverse` comes back; both return the value and log |det Jacobian|, one number an example.
+# A bijector is three pure functions. `init` makes params from a batch, `forward` goes from data
+# to latents, `inverse` comes back; both return the value and log |det Jacobian|, one number an
+# example.
+
+# %%
+import importlib.util
+
+if importlib.util.find_spec("flowjax_glow") is None:  # in Colab, say
+    import IPython
+
+    IPython.get_ipython().run_line_magic("pip", "install --quiet flowjax-glow")
 
 # %%
 import jax
@@ -22,7 +31,8 @@ key = jax.random.key(0)
 x = 2.0 + 3.0 * jax.random.normal(key, (16, 4, 4, 2))
 
 # %% [markdown]
-# Actnorm is initialised from the batch it is given: every channel comes out with mean 0 and variance 1.
+# Actnorm is initialised from the batch it is given: every channel comes out with mean 0 and
+# variance 1.
 
 # %%
 actnorm = fg.actnorm()
@@ -46,8 +56,8 @@ permutation = {"kernel": jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0,
 print(fg.invertible_conv().forward(permutation, jnp.array([[1.0, 2.0, 3.0]])))
 
 # %% [markdown]
-# Combinators make bijectors of bijectors. `repeat` scans over the depth, so that a deep flow compiles
-# as fast as a shallow one, and init gives every depth its own statistics.
+# Combinators make bijectors of bijectors. `repeat` scans over the depth, so that a deep flow
+# compiles as fast as a shallow one, and init gives every depth its own statistics.
 
 # %%
 step = fg.chain(fg.actnorm(), fg.invertible_conv(), fg.affine_coupling(lambda c: ConvNet(c, width=16)))

@@ -8,13 +8,21 @@
 # %% [markdown]
 # # Write a bijector of your own, and know that it is right
 #
-# A bijector is three pure functions, `init`, `forward` and `inverse`, made by a function that closes
-# over its hyperparameters. `forward` goes from data to latents and returns the value together with
-# log |det Jacobian|, one number an example, in nats. That is the whole contract: whatever keeps it can
-# be chained, repeated with constant memory, trained, and sampled from.
+# A bijector is three pure functions, `init`, `forward` and `inverse`, made by a function that
+# closes over its hyperparameters. `forward` goes from data to latents and returns the value
+# together with log |det Jacobian|, one number an example, in nats. That is the whole contract:
+# whatever keeps it can be chained, repeated with constant memory, trained, and sampled from.
 #
-# We write the sinh-arcsinh map of Jones & Pewsey (2009), which gives a normal variable skewness and
-# tails: z = sinh(tail * arcsinh(x) + skew), for every number alone.
+# We write the sinh-arcsinh map of Jones & Pewsey (2009), which gives a normal variable skewness
+# and tails: z = sinh(tail * arcsinh(x) + skew), for every number alone.
+
+# %%
+import importlib.util
+
+if importlib.util.find_spec("flowjax_glow") is None:  # in Colab, say
+    import IPython
+
+    IPython.get_ipython().run_line_magic("pip", "install --quiet flowjax-glow")
 
 # %%
 import jax
@@ -28,8 +36,9 @@ key = jax.random.key(0)
 
 
 # %% [markdown]
-# `init` is given a real batch, for its shape and, where wanted, its statistics. Parameters are a plain
-# pytree; whatever is floating in it is trained. The tail's weight must be positive, so we keep its log.
+# `init` is given a real batch, for its shape and, where wanted, its statistics. Parameters are a
+# plain pytree; whatever is floating in it is trained. The tail's weight must be positive, so we
+# keep its log.
 
 
 # %%
@@ -66,8 +75,8 @@ z, logdet = bijector.forward(params, x)
 print("round trip", jnp.abs(bijector.inverse(params, z)[0] - x).max(), "logdet", logdet)
 
 # %% [markdown]
-# It is not. `check_bijector` differentiates both directions in double precision and compares, with
-# noise on the parameters, because an initialisation near the identity hides mistakes:
+# It is not. `check_bijector` differentiates both directions in double precision and compares,
+# with noise on the parameters, because an initialisation near the identity hides mistakes:
 
 # %%
 try:
@@ -76,8 +85,9 @@ except AssertionError as mistake:
     print(mistake)
 
 # %% [markdown]
-# The derivative of arcsinh(x), 1 / sqrt(1 + x^2), was forgotten, in both directions alike, so that they
-# agreed with each other. A model with this mistake trains, and reports likelihoods that are wrong.
+# The derivative of arcsinh(x), 1 / sqrt(1 + x^2), was forgotten, in both directions alike, so
+# that they agreed with each other. A model with this mistake trains, and reports likelihoods that
+# are wrong.
 
 
 # %%
@@ -102,8 +112,9 @@ report = check_bijector(sinh_arcsinh_right(), x)
 print(report)
 
 # %% [markdown]
-# Everything it measured is in the report. Now it is a part like any other: twelve steps of it, mixed by
-# rotations, are a flow, whose backward pass may rebuild activations instead of keeping them.
+# Everything it measured is in the report. Now it is a part like any other: twelve steps of it,
+# mixed by rotations, are a flow, whose backward pass may rebuild activations instead of keeping
+# them.
 
 # %%
 step = fg.chain(fg.actnorm(), sinh_arcsinh_right(), fg.invertible_conv())
@@ -132,6 +143,7 @@ for i in range(401):
 print(f"entropy of the data's density: {2 * jnp.log(2 * jnp.pi * jnp.e / 4):.3f} nats")
 
 # %% [markdown]
-# Networks come in through `make_net`: `bijectors/coupling.py` makes a coupling of any element-wise
-# transform, given as two functions `(h, value) -> (value, log_slope)`, with the hook that rebuilds
-# activations included. `ARCHITECTURE.md` says where a new bijector goes and which table to add it to.
+# Networks come in through `make_net`: `bijectors/coupling.py` makes a coupling of any
+# element-wise transform, given as two functions `(h, value) -> (value, log_slope)`, with the hook
+# that rebuilds activations included. `ARCHITECTURE.md` says where a new bijector goes and which
+# table to add it to.

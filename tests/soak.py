@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -115,11 +116,13 @@ def environment(folder: Path, devices: int = 1) -> dict[str, str]:
     }
 
 
-def run_alone(folder: Path, devices: int, function: str, *arguments: object) -> tuple[int, str]:
-    """Its exit code and what it printed; 124 where it did not end."""
+def run_alone(
+    folder: Path, devices: int, function: str, *arguments: object, within: tuple[str, ...] = ()
+) -> tuple[int, str]:
+    """Its exit code and what it printed; 124 where it did not end. within: what starts the command."""
     try:
         done = subprocess.run(
-            command(function, *arguments),
+            [*within, *command(function, *arguments)],
             env=environment(folder, devices),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -163,7 +166,7 @@ def damage(path: Path, how: str, rng: np.random.Generator) -> Iterator[None]:
         (now / path.relative_to(step)).write_bytes(before)
 
 
-def _damaged(count: int, folder: Path, hows: list[str], only_arrays: bool) -> tuple[int, int]:
+def _damaged(count: int, folder: Path, *, hows: list[str], only_arrays: bool) -> tuple[int, int]:
     with Checkpoints(folder) as checkpoints:
         for step in (10, 20):
             checkpoints.save(toy_state(step), None)
@@ -191,12 +194,8 @@ def _damaged(count: int, folder: Path, hows: list[str], only_arrays: bool) -> tu
     return count, survived
 
 
-def _flipped(count: int, folder: Path) -> tuple[int, int]:
-    return _damaged(count, folder, ["flip"], only_arrays=True)
-
-
-def _cut(count: int, folder: Path) -> tuple[int, int]:
-    return _damaged(count, folder, ["delete", "empty", "halve"], only_arrays=False)
+_flipped = partial(_damaged, hows=["flip"], only_arrays=True)
+_cut = partial(_damaged, hows=["delete", "empty", "halve"], only_arrays=False)
 
 
 # A process killed.
@@ -472,7 +471,7 @@ def _mount(folder: str) -> None:
 
 
 def _disk_full(count: int, folder: Path) -> tuple[int, int]:
-    own_mounts = ["unshare", "--map-root-user", "--mount"]
+    own_mounts = ("unshare", "--map-root-user", "--mount")
     can_mount = (
         shutil.which("unshare") is not None
         and not subprocess.run(
@@ -490,15 +489,8 @@ def _disk_full(count: int, folder: Path) -> tuple[int, int]:
         # The third does not fit. It is the last that a script saves, and fails while that ends; or not.
         ways = [("fill_disk", disk, 3), ("fill_disk", disk, 4), ("fill_disk_by_training", disk)]
         way = ways[i % len(ways)]
-        done = subprocess.run(
-            [*own_mounts, *command(*way)],
-            env=environment(folder),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE,
-        )
-        survived += "survived" in done.stdout or lost(f"{way}:\n{done.stdout}")
+        _, printed = run_alone(folder, 1, *way, within=own_mounts)
+        survived += "survived" in printed or lost(f"{way}:\n{printed}")
     return count, survived
 
 

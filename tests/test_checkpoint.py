@@ -119,6 +119,12 @@ def test_every_file_that_is_flipped_deleted_emptied_or_halved_is_named_and_left_
     assert capsys.readouterr().err == ""
 
 
+def test_a_mistyped_folder_is_told_and_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no folder of checkpoints at {tmp_path}/chekpoints"):
+        Checkpoints(tmp_path / "chekpoints", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_that_fell_back_saves_the_step_again_and_the_damaged_one_stays_aside(folder):
     for _ in range(2):
         next((folder / "20" / "d").iterdir()).write_bytes(b"")
@@ -265,7 +271,7 @@ def test_no_checkpoint_holds_a_value_that_is_not_finite(value, tmp_path):
     average = {**state.average, "flow": {**state.average["flow"], "kernel": jnp.full((64, 64), value)}}
     bad = state._replace(params={"flow": flow, "dequantizer": {}}, average=average)
     named = r"at step 20 .* in average/flow/kernel, params/flow/bias$"
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=named):
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match=named):
         checkpoints.save(bad, 1.0)
     assert list(tmp_path.iterdir()) == []
 

@@ -180,7 +180,7 @@ def test_info_needs_nothing_prepared_and_no_network(tmp_path, monkeypatch, name,
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("nothing", {}, "unknown data set 'nothing'; bundled are digits, photos, moons"),
+        ("nothing", {}, "unknown data set 'nothing'; bundled are digits, photos, cartoon_faces, moons"),
         ("digits", {"path": "a"}, "path is for 'folder' and 'table'; got name 'digits' and path a"),
         (
             "imagenet32",

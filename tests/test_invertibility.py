@@ -9,14 +9,17 @@ import pytest
 from cases import CASES, batch, mlp, perturb
 from configs import tiny
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 import flowjax_glow as fg
+from experiments.configs import moons_spline
 from flowjax_glow.base import distance
 from flowjax_glow.bijectors.coupling import coupling
 from flowjax_glow.data.split import Split
 from flowjax_glow.depth import _rebuild_error
 from flowjax_glow.invertibility import Invertibility, first_bad_layer, measure, problems
 from flowjax_glow.layers import layers
+from flowjax_glow.models import MODELS
 from flowjax_glow.training import loop, watch
 from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.experiment import build
@@ -255,20 +258,32 @@ def test_training_warns_and_with_constant_memory_refuses(tmp_path):
         watch.watch(constant, spoilt, split, 3)
 
 
+def coupling_flow(event_shape, *, memory):
+    return fg.Flow(
+        fg.repeat(fg.affine_coupling(mlp), 1, memory=memory), fg.standard_normal(), event_shape
+    )
+
+
 @pytest.mark.usefixtures("optax_promotes")
 def test_every_evaluation_is_logged_and_a_stop_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    config = tiny(tmp_path / "data", steps=4, eval_every=2, watch=4)
-    config.model.memory = "constant"
-    reports = iter([0.0, 1.0])
+    monkeypatch.setitem(MODELS, "coupling", coupling_flow)
+    config = moons_spline.get_config("smoke")
+    config.model = ConfigDict({"name": "coupling", "memory": "constant"})
+    config.data.train_examples = 64
+    config.train.update(steps=6, eval_every=2, watch=4)
+    reports = iter([0.0, 1e-4, 1.0])
 
     def reported(*args, **kwargs):
         return measure(*args, **kwargs)._replace(data_error=next(reports))
 
     monkeypatch.setattr(watch, "measure", reported)
-    with pytest.raises(watch.NotInvertibleError, match="at step 4 "):
+    with pytest.raises(watch.NotInvertibleError, match="at step 6 "):
         loop.train(loop.set_up(config, str(tmp_path / "run")))
     logged = [r for r in read_metrics(tmp_path / "run") if "inverse/data_error" in r]
-    assert [r["step"] for r in logged] == [2]
-    assert logged[0]["inverse/exact_images"] == 1.0
+    assert [(r["step"], r["inverse/data_error"]) for r in logged] == [(2, 0.0), (4, 1e-4)]
+    # Vectors have no pixels, and the flow no kernels.
+    fields = set(Invertibility._fields) - {"exact_images", "largest_condition"}
+    for record in logged:
+        assert {name for name in record if "/" in name} == {f"inverse/{name}" for name in fields}
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
-        assert checkpoints.latest_step == 2
+        assert checkpoints.latest_step == 4

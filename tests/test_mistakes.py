@@ -3,8 +3,11 @@
 import os
 import resource
 import runpy
+import signal
 import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,18 +19,26 @@ from absl import flags
 from configs import NAMES, ROOT, module, tiny
 from ml_collections import ConfigDict
 
+import experiments.command
 import flowjax_glow as fg
-from experiments import runs
-from experiments.command import define_config, one_line, parse_flags
+from experiments import runs, train
+from experiments.command import define_config, one_line, parse_flags, read_flags
 from experiments.configs import default
+from flowjax_glow import models
 from flowjax_glow.data import Split, batch_at, load
 from flowjax_glow.evaluation import likelihood
+from flowjax_glow.models.hyperparameters import rules_of
+from flowjax_glow.nets.table import Table
 from flowjax_glow.sharding import check_backend, make_mesh
 from flowjax_glow.training import loop
+from flowjax_glow.training.bad_steps import NonFiniteError
 from flowjax_glow.training.checks import FIELDS, check_config, flatten
 from flowjax_glow.training.config import check_same_run, check_writable, read_config, write_config
 from flowjax_glow.training.drivers import check_devices
-from flowjax_glow.training.experiment import load_trained
+from flowjax_glow.training.experiment import build, load_trained
+from flowjax_glow.training.manifest import CheckpointError
+from flowjax_glow.training.preemption import PreemptedError
+from flowjax_glow.training.watch import NotInvertibleError
 
 DIGITS = "--config=experiments/configs/glow_digits.py"
 
@@ -96,6 +107,11 @@ def refused(message, call, *args, **kwargs):
         (["--config=glow_digit"], r"did you mean experiments/configs/glow_digits.py\?"),
         (["--config=runs/glow_photos.py"], r"did you mean experiments/configs/glow_photos.py\?"),
         (["--config=nowhere/config.json"], "must name a file, .*; there is no 'nowhere/config.json'"),
+        ([f"--config={'a' * 300}.py"], "File name too long: 'aaa"),
+        (
+            [DIGITS, f"--config.train.steps={2**31}"],
+            "train.steps must be at most 2147483647",
+        ),
         (["--config.train.steps=5"], "config.train.steps"),
         (["--config.train.steps=5", DIGITS], "Found --config.train.steps=5 in argv before a value"),
     ],
@@ -170,11 +186,21 @@ def test_a_mistake_in_a_config_file_is_told(tmp_path, text, message):
         ('{"model": {"name": "maf", "levels": 3}}', "no field model.levels of model maf"),
         ('{"model": {"name": "nice", "depths": [1, "a"]}}', "depths must be a tuple of whole numbers"),
         ('{"dequantization": {"name": "uniform", "depth": 3}}', "no field dequantization.depth"),
+        (
+            '{"train": {"batch_size": 1' + 30 * "0" + "}}",
+            "batch_size must be at most 2147483647",
+        ),
+        ('{"model": {"width": 1' + 30 * "0" + "}}", "model.width must be at most 2147483647; got 1000"),
+        ('{"optimizer": {"eps": 1' + 400 * "0" + "}}", "optimizer.eps must be finite; got 1000"),
+        (
+            '{"data": {"name": "\udcff"}}',
+            "must be JSON; 'utf-8' codec can't decode",
+        ),
     ],
 )
 def test_a_mistake_in_a_json_config_is_told(tmp_path, text, message):
     path = tmp_path / "config.json"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     refused(message, parse, f"--config={path}")
     refused("must have no argument; got 'smoke'", parse, f"--config={path}:smoke")
 
@@ -203,8 +229,12 @@ def test_a_json_of_a_few_fields_has_the_defaults_of_the_others(tmp_path):
     expected = default.get_config()
     expected.data.name, expected.seed, expected.model = "moons", 3, config.model
     assert config.to_json() == expected.to_json()
-    path.write_text('{"model": {"depth": 4}, "optimizer": {"learning_rate": 1, "clip_norm": Infinity}}')
+    path.write_text(
+        '{"model": {"depth": 4}, "optimizer": {"learning_rate": 1, "clip_norm": Infinity}, '
+        '"paper": {"protocol": {"draws": 16}}}'
+    )
     config = parse(f"--config={path}", "--config.model.coupling=additive")
+    assert config.paper.to_dict() == {"protocol": {"draws": 16}}
     assert (config.model.depth, config.model.coupling, config.model.levels) == (4, "additive", 3)
     assert isinstance(config.optimizer.learning_rate, float)
 
@@ -272,14 +302,67 @@ def test_every_field_of_the_default_config_has_a_rule():
     ],
 )
 def test_a_wrong_value_is_told(field, value, message):
-    config = default.get_config()
-    holder = config
+    refused(f"^{field} {message}", check_config, _with_field(default.get_config(), field, value))
+
+
+def _with_field(config, field, value):
     *sections, name = field.split(".")
+    holder = config
     for section in sections:
         holder = holder[section]
-    del holder[name]  # which had a type
+    if name in holder:
+        del holder[name]  # which had a type
     holder[name] = value
-    refused(f"^{field} {message}", check_config, config)
+    return config
+
+
+MAY_BE_ZERO = {
+    *("seed", "data.memory_gib", "data.pad", "data.shift", "train.average_decay", "train.watch"),
+    *(f"optimizer.{name}" for name in ("b1", "b2", "momentum_start", "warmup_examples")),
+    *(f"optimizer.{name}" for name in ("final_learning_rate", "weight_decay", "magnitude_l2")),
+    "optimizer.running_momentum",
+}
+
+
+@pytest.mark.parametrize("field", [name for name, rule in FIELDS.items() if rule.kind in (int, float)])
+def test_no_number_of_a_config_may_be_negative_and_only_these_may_be_0(field, tmp_path):
+    def check(config):
+        check_config(config)
+        check_devices(config)
+        build(config)
+
+    for value in (-1, 0):
+        config = tiny(tmp_path)
+        config.optimizer.update(schedule="decay", decay_rate=0.5)
+        _with_field(config, field, FIELDS[field].kind(value))
+        if value == 0 and field in MAY_BE_ZERO:
+            check(config)
+        else:
+            refused(f"^{field} must ", check, config)
+
+
+# Those of the models' that are neither counts nor shares, which have a rule.
+@pytest.mark.parametrize(
+    ("model", "shape", "options", "names"),
+    [
+        ("ffjord", (2,), {}, ["rtol", "atol"]),
+        ("maf", (2,), {"transform": "spline"}, ["bound"]),
+        ("neural_spline_flow", (2,), {}, ["bound"]),
+        ("real_nvp", (8, 8, 1), {"scales": 2, "blocks": 1}, ["logit_margin"]),
+        ("residual_flow", (4, 4, 1), {"levels": 1}, ["coefficient", "margin", "tolerance"]),
+    ],
+)
+def test_no_number_of_a_model_may_be_negative(model, shape, options, names):
+    free = [name for name, rule in rules_of(models.MODELS[model]).items() if rule.kind is float]
+    assert set(free) - {"dropout"} == set(names)
+
+    def make(name):
+        small = {"width": 4} if model == "real_nvp" else {"width": 4, "depth": 1}
+        flow = models.build(model, shape, **small, **options, **{name: -1.0})
+        jax.eval_shape(lambda x: fg.init(flow, KEY, x), jnp.zeros((2, *shape)))
+
+    for name in names:
+        refused(f"{name.removeprefix('logit_')} .*must be .*; got .*-1.0", make, name)
 
 
 def test_a_field_may_be_what_the_models_take():
@@ -314,6 +397,7 @@ def _changed(data_dir, **fields):
             r"by 2\^levels = 16; got \(8, 8, 1\); change model.\* of glow, or data.\*",
         ),
         ({"data__image_size": 9}, "image_size must be 8 for images of 8 x 8, .*; got 9"),
+        ({"data__n_bits": 5}, "data.n_bits must be 8 for 17 levels; got 5"),
         ({"data__name": "digitz"}, "unknown data set 'digitz'"),
         ({"data__name": "mnist"}, "is not prepared in .*; run `python -m experiments.prepare`"),
         (
@@ -323,6 +407,18 @@ def _changed(data_dir, **fields):
         (
             {"data__name": "table", "data__path": "no.csv", "model": {"name": "maf"}},
             "no table at no.csv",
+        ),
+        (
+            {"data__name": "table", "model": {"name": "maf"}},
+            "path must name a CSV or Parquet file; got None",
+        ),
+        (
+            {
+                "data__name": "moons",
+                "data__flip": True,
+                "model": {"name": "maf", "depth": 1, "width": 4},
+            },
+            "flip, shift and random_crop are for images",
         ),
         ({"train__batch_size": 7}, "train.batch_size must be divisible by the 2 devices; got 7"),
         (
@@ -348,10 +444,8 @@ def test_what_a_run_cannot_be_is_told_before_its_folder_is_made(tmp_path, fields
     if "model" in fields:
         config.model = ConfigDict(fields["model"])
     for name, value in fields.items():
-        section, _, field = name.partition("__")
-        if field:
-            with config[section].ignore_type():
-                config[section][field] = value
+        if "__" in name:
+            _with_field(config, name.replace("__", "."), value)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         loop.set_up(config, str(tmp_path / "runs/run"))
     assert "\n" not in str(caught.value)
@@ -391,6 +485,9 @@ def test_a_run_that_is_not_there_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no run in .*/run: it has no config.json; "):
         load_trained(str(tmp_path / "run"))
     write_config(tmp_path, tiny(tmp_path))
+    with pytest.raises(FileNotFoundError, match="there is no folder of checkpoints at"):
+        load_trained(str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
     with pytest.raises(FileNotFoundError, match=r"has no checkpoint yet; experiments.train goes on"):
         load_trained(str(tmp_path))
 
@@ -416,12 +513,6 @@ def test_devices_that_are_not_there_are_told(monkeypatch):
             [DIGITS, "--workdir={}/run", "--config.train.stpes=3"],
             {},
             "did you mean train.steps?",
-        ),
-        (
-            "train",
-            [DIGITS, "--workdir={}/run", "steps=3"],
-            {},
-            "must be flags, --name=value; got 'steps=3'",
         ),
         ("train", [DIGITS, "--workdir={}/run"], {"JAX_PLATFORMS": "cuda"}, "got 'cuda'"),
         (
@@ -558,6 +649,16 @@ def test_what_a_flow_cannot_decode_or_draw_is_told(flow, params, call, message):
     refused(message, call, flow, params)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_gives_nan_and_no_number(flow, label):
+    """A traced label cannot be refused; a density of no class, or of the last, would pass for one."""
+    table = fg.Flow(fg.learned_prior(partial(Table, num_classes=3)), fg.standard_normal(), (4,))
+    for of, x in ((flow, jnp.asarray(X)), (table, jnp.zeros((2, 4)))):
+        params = fg.init(of, KEY, x + jax.random.normal(KEY, x.shape), jnp.asarray(LABELS))
+        values = jax.jit(partial(fg.log_prob, of))(params, x, jnp.asarray([2, label]))
+        assert list(np.isnan(values)) == [False, True]
+
+
 @pytest.mark.usefixtures("as_a_user")
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -653,7 +754,79 @@ def test_a_batch_that_cannot_be_is_told(change, message):
     refused(message, batch_at, **({"split": SPLIT, "step": 0, "batch_size": 2, "seed": 0} | change))
 
 
+def test_a_word_that_is_no_flag_is_told_and_not_passed_over(monkeypatch, capsys):
+    monkeypatch.setattr(experiments.command, "parse_flags", lambda argv, _: argv)
+    with pytest.raises(SystemExit) as ended:
+        read_flags(["train", "steps=3"])
+    message = "error: what follows must be flags, --name=value; got 'steps=3'\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, message)
+    assert read_flags(["table", "runs/run"], arguments=True) == ["table", "runs/run"]
+
+
 def test_a_message_of_many_lines_is_told_in_one(capsys):
     with pytest.raises(SystemExit) as ended, one_line(OSError):
         raise OSError("a\nb  c\n")
     assert (ended.value.code, capsys.readouterr().err) == (2, "error: a b c\n")
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """command(set_up, run): the exit code of experiments.train with these in place, and its stderr."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(code):
+        raise SystemExit(code)
+
+    def command(set_up=lambda *_: None, run=lambda _: {}):
+        for name, function in {"set_up": set_up, "run": run, "print_record": print}.items():
+            monkeypatch.setattr(train, name, function)
+        monkeypatch.setattr(train, "CONFIG", SimpleNamespace(value=default.get_config()))
+        monkeypatch.setattr(train, "WORKDIR", SimpleNamespace(value="runs/run"))
+        monkeypatch.setattr(os, "_exit", end)  # which would end the tests too
+        with pytest.raises(SystemExit) as ended:
+            raise SystemExit(train.main([]) or 0)
+        return ended.value.code, capfd.readouterr().err
+
+    yield command
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NonFiniteError("a\nb"), 1),
+        (NotInvertibleError("a\nb"), 1),
+        (CheckpointError("a\nb"), 1),
+        (OSError("a\nb"), 1),  # of the disk, when all has begun
+        (ValueError("a\nb"), 2),  # a checkpoint of other arrays, or an image that cannot be used
+        (PreemptedError("a\nb"), 143),
+    ],
+)
+def test_a_run_that_stops_ends_in_one_line_and_its_exit_code(command, error, code):
+    def stop(_):
+        raise error
+
+    assert command(run=stop) == (code, "error: a b\n")
+    assert command() == (0, "")
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, MemoryError])
+def test_a_run_that_cannot_begin_ends_in_one_line_and_exit_code_2(command, error):
+    def stop(*_):
+        raise error("a\nb")
+
+    assert command(set_up=stop) == (2, "error: a b\n")
+
+
+@pytest.mark.parametrize("moment", ["set_up", "run"])
+def test_sigterm_before_and_after_training_ends_with_exit_code_143(command, moment):
+    ended = command(**{moment: lambda *_: os.kill(os.getpid(), signal.SIGTERM)})
+    assert ended == (143, "error: stopped by SIGTERM; run again to go on\n")
+
+
+def test_after_sigterm_another_changes_nothing(command):
+    def stop(_):
+        raise PreemptedError("stopped at step 3, which is saved; run again to go on")
+
+    assert command(run=stop)[0] == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN

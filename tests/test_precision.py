@@ -92,6 +92,16 @@ def test_every_product_of_the_flows_own_path_says_highest(name):
     assert not rounded_products(gradients(case.bijector, key), params, x, cond)
 
 
+@pytest.mark.parametrize("name", ["residual", "residual, image", "causal_affine"])
+def test_where_a_network_runs_otherwise_on_the_way_back_its_products_say_highest_too(name):
+    """A solver or a cache does not ask for the same products, and rounding them would not be undone."""
+    case = CASES[name]
+    x, cond = batch(case, "float32")
+    params = jax.eval_shape(case.bijector.init, KEY, x, cond)
+    for direction in (case.bijector.forward, case.bijector.inverse):
+        assert not rounded_products(direction, params, x, cond)
+
+
 @pytest.mark.usefixtures("scoped", "optax_promotes")
 def test_so_does_every_product_of_a_training_step_on_all_devices():
     flow = fg.glow((4, 4, 1), levels=2, depth=2, width=4, memory="constant", permutation="plu")

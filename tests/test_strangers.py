@@ -35,7 +35,7 @@ from flowjax_glow.training.checkpoint import Checkpoints
 from flowjax_glow.training.state import init_state
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("flowjax_glow", "experiments", "benchmarks", "notebooks", "tests")
+FOLDERS = ("flowjax_glow", "experiments", "benchmarks", "docs", "notebooks", "tests")
 SOURCES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
 
 # What turns the bytes of a file into something that runs.
@@ -362,5 +362,6 @@ def installed_by(requirements):
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="constraints.txt is for Python 3.11")
 def test_all_that_is_installed_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["dev"], *extras["docs"]]
     assert installed_by(requirements) == pinned().keys()

@@ -57,8 +57,8 @@ def residual(
     params: those of the network. logdet: exact, from the whole Jacobian (dim products with it and an
     elimination, so for small dims), or with a key and logdet="estimate" an unbiased estimate, from two
     and a few products. inverse iterates x <- z - g(x), and is differentiated by the implicit function
-    theorem, with the same iteration for the linear system. It runs at the highest precision: where a
-    backend rounds the products of forward, the two differ by that rounding.
+    theorem, with the same iteration for the linear system. Both run the network at the highest
+    precision: what it returns is part of z.
 
     Args:
       make_net: as in bijectors.conditioner; the net also has contract(params, event_shape), which
@@ -100,12 +100,13 @@ def residual(
         return init_net(make_net(x.shape[-1]), key, x, cond)
 
     def value_and_logdet(weights, x, cond, key):
-        if key is None or logdet == "exact":
-            return _exact(lambda x: g(weights, x, cond), x)
-        count_key, probe_key = jax.random.split(key)
-        count = exact_terms + TERMS[terms].draw(count_key)
-        probe = jax.random.rademacher(probe_key, x.shape, x.dtype)
-        return _estimate(g, weights, x, cond, probe, count, reaches)
+        with jax.default_matmul_precision("highest"):
+            if key is None or logdet == "exact":
+                return _exact(lambda x: g(weights, x, cond), x)
+            count_key, probe_key = jax.random.split(key)
+            count = exact_terms + TERMS[terms].draw(count_key)
+            probe = jax.random.rademacher(probe_key, x.shape, x.dtype)
+            return _estimate(g, weights, x, cond, probe, count, reaches)
 
     def forward(params, x, cond=None, key=None):
         gx, logdet = value_and_logdet(contract(params, x), x, cond, key)

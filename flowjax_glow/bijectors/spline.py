@@ -65,25 +65,26 @@ class _Bin(NamedTuple):
 
 def _bin(h, value, bins, bound, *, of):
     """h, (..., channels * (3 bins - 1)), for value, (..., channels): the bin on the axis `of`."""
-    # Both axes at once, and all that is selected at once: on vectors the time goes by the number of
-    # operations, and with one for each number a training step took 1.2 times as long.
-    h = h.reshape(*value.shape, -1)
-    shares = jax.nn.softmax(h[..., : 2 * bins].reshape(*value.shape, 2, bins), axis=-1)
+    # The bins are the first axis, so that all that is done with them vectorises over the values: with
+    # theirs last, 8 numbers at a time, a training step on vectors took 1.5 times as long.
+    h = jnp.moveaxis(h.reshape(*value.shape, -1), -1, 0)
+    shares = jax.nn.softmax(h[: 2 * bins].reshape(2, bins, *value.shape), axis=1)
     sizes = 2 * bound * (MIN_SHARE + (1 - MIN_SHARE * bins) * shares)
-    before = jnp.triu(jnp.ones((bins, bins), h.dtype), 1)
-    corners = jnp.matmul(sizes, before, precision="highest") - bound
-    ends = jnp.ones((*value.shape, 1), h.dtype)
-    offset = jnp.log(jnp.expm1(1 - MIN_SLOPE))  # softplus of it makes the slope 1
-    inner = MIN_SLOPE + jax.nn.softplus(h[..., 2 * bins :] + offset.astype(h.dtype))
-    slopes = jnp.concatenate([ends, inner, ends], axis=-1)
-    knots = corners[..., 0 if of == "x" else 1, :]
-    # One of each row is true; the selection is a sum, which vectorises where a gather would not.
-    index = jnp.sum(value[..., None] >= knots[..., 1:], axis=-1, keepdims=True)
-    here = jnp.arange(bins).reshape((1,) * value.ndim + (bins,)) == index
-    sides = jnp.stack([slopes[..., :-1], slopes[..., 1:]], axis=-2)
-    table = jnp.concatenate([corners, sizes, sides], axis=-2)
-    found = jnp.sum(jnp.where(here[..., None, :], table, 0.0), axis=-1)
-    return _Bin(*(found[..., i] for i in range(6)))
+    # The knots between the bins say where a value is, and nothing is differentiated through that.
+    along = jax.lax.stop_gradient(sizes[0 if of == "x" else 1, :-1])
+    passed = value[None] >= jnp.cumsum(along, axis=0) - bound
+    first, last = jnp.ones_like(passed[:1]), jnp.zeros_like(passed[:1])
+    before = jnp.concatenate([passed, last])
+    here = jnp.concatenate([first, passed]) & ~before
+    # Selections are sums, which vectorise where a gather would not; corners are sums anyway.
+    x, y = jnp.sum(jnp.where(before[None], sizes, 0.0), axis=1) - bound
+    width, height = jnp.sum(jnp.where(here[None], sizes, 0.0), axis=1)
+    inner = h[2 * bins :]
+    # An end of the interval selects nothing, and 0 makes the slope 1.
+    sides = [jnp.sum(jnp.where(bin_, inner, 0.0), axis=0) for bin_ in (here[1:], here[:-1])]
+    offset = jnp.log(jnp.expm1(1 - MIN_SLOPE)).astype(h.dtype)
+    left, right = MIN_SLOPE + jax.nn.softplus(jnp.stack(sides) + offset)
+    return _Bin(x, y, width, height, left, right)
 
 
 def _evaluate(b, t):

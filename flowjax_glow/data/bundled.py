@@ -1,4 +1,4 @@
-"""The data sets that need no download: digits, and crops of photographs, as tfds builders.
+"""The data sets that need no download: digits, crops of photographs, cartoon faces, as tfds builders.
 
 digits: the 1,797 handwritten digits of scikit-learn, 8x8x1, with 17 levels (0 .. 16) and labels, in
 their order there: 1,293 to train, 144 valid, 360 test.
@@ -8,6 +8,9 @@ split by photograph: 21,000 of seven photographs to train, 1,500 of one valid, 2
 A photograph is taken at full size and reduced 2 and 3 times (the mean of each 2x2 or 3x3 block,
 rounded), and from each of the three the same number of crops, at random positions. Crops of one
 photograph overlap, but no two of the set are equal.
+
+cartoon_faces: 32x32x3, 20,000 faces that cartoon_faces.py draws: 18,000 to train, 1,000 valid, 1,000
+test, in the order of their numbers, with the attributes that they were drawn from.
 """
 
 import functools
@@ -17,9 +20,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from flowjax_glow.data import cartoon_faces
 from flowjax_glow.data.without_tensorflow import png
 
-N_BINS = {"digits": 17, "photos": 256}
+N_BINS = {"digits": 17, "photos": 256, "cartoon_faces": 256}
 
 PHOTOGRAPHS = {
     "train": (
@@ -41,7 +45,7 @@ _SIZE = 32
 
 @functools.cache
 def register() -> None:
-    """Makes "digits" and "photos" known to tfds.builder."""
+    """Makes the bundled sets known to tfds.builder."""
     import tensorflow_datasets as tfds
 
     class Digits(tfds.core.GeneratorBasedBuilder):
@@ -103,6 +107,41 @@ def register() -> None:
                     for position, image in _crops(reduced, _CROPS[split], seen):
                         key = f"{name} {factor} {position}"
                         yield key, {"image": png(image), "photograph": name}
+
+    class CartoonFaces(tfds.core.GeneratorBasedBuilder):
+        """Faces drawn from known attributes."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            size = cartoon_faces.SIZE
+            numbers = ("eye_size", "pose", "skin", "light")
+            features = {
+                "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+                "smiling": np.bool_,
+                "glasses": np.bool_,
+                "hair_colour": tfds.features.ClassLabel(names=list(cartoon_faces.HAIR_COLOURS)),
+                "hair_style": tfds.features.ClassLabel(names=list(cartoon_faces.HAIR_STYLES)),
+                **dict.fromkeys(numbers, np.float32),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=self.__doc__,
+                features=tfds.features.FeaturesDict(features),
+                disable_shuffling=True,
+            )
+
+        def _split_generators(self, dl_manager):
+            del dl_manager
+            faces = cartoon_faces.FACES
+            return {split: self._generate_examples(numbers) for split, numbers in faces.items()}
+
+        def _generate_examples(self, numbers):
+            features: Any = self.info.features
+            for i in numbers:
+                face = cartoon_faces.random_face(i)
+                shown = {"image": png(cartoon_faces.draw_face(face)), **face._asdict()}
+                yield i, {name: shown[name] for name in features}
 
 
 def reduce(

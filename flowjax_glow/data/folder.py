@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 
 from flowjax_glow.data.geometry import Geometry
 from flowjax_glow.data.image import open_image
@@ -28,8 +29,10 @@ def info(path: str | os.PathLike[str] | None, *, geometry: Geometry) -> Info:
     return Info(f"folder/{digest.hexdigest()[:8]}", shape, n_bins=256, num_classes=None)
 
 
-def load(path: str | os.PathLike[str] | None, split: str, *, geometry: Geometry) -> Split:
+def load(path: str | os.PathLike[str] | None, split: str | None, *, geometry: Geometry) -> Split:
     """The images of a split in the order of their names, turned upright, cropped and resized.
+
+    split: None for all images, whatever split they fall into.
 
     Hidden files, and files with other suffixes, are passed over. Images smaller than
     geometry.image_size are enlarged.
@@ -40,13 +43,31 @@ def load(path: str | os.PathLike[str] | None, split: str, *, geometry: Geometry)
         or if no image falls into the split.
     """
     shape = _shape(geometry)
-    files = [file for name, file in _files(path).items() if split_of(name) == split]
-    if not files:
-        raise ValueError(f"the folder needs more images; none of {path} falls into {split!r}")
+    files = _files_of(path, split)
     images = np.empty((len(files), *shape), np.uint8)
-    for i, file in enumerate(files):
+    for i, file in enumerate(files.values()):
         images[i] = _read(file, geometry, shape)
     return Split(images, np.full(len(files), -1, np.int32))
+
+
+def attributes(
+    path: str | os.PathLike[str] | None, split: str
+) -> dict[str, Bool[np.ndarray, " examples"]]:
+    """Whether each image of a split lies in a folder of a name, at any depth below path, by that name.
+
+    Raises:
+      FileNotFoundError, ValueError: as load, without looking at the images.
+    """
+    folders = [Path(name).parts[:-1] for name in _files_of(path, split)]
+    names = {part for name in _files(path) for part in Path(name).parts[:-1]}
+    return {name: np.array([name in parts for parts in folders]) for name in sorted(names)}
+
+
+def _files_of(path: str | os.PathLike[str] | None, split: str | None) -> dict[str, Path]:
+    files = {name: file for name, file in _files(path).items() if split in (None, split_of(name))}
+    if not files:
+        raise ValueError(f"the folder needs more images; none of {path} falls into {split!r}")
+    return files
 
 
 def split_of(name: str) -> str:

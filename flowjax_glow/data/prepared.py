@@ -8,11 +8,13 @@ else is installed, so that their pixels are the same everywhere.
 
 import functools
 import io
+import operator
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from flowjax_glow.data import bundled
 from flowjax_glow.data.geometry import Geometry
@@ -87,14 +89,7 @@ def load(
       FileNotFoundError: if the set is not prepared, and download is False.
     """
     what = info(builder, geometry=geometry)
-    if not (is_prepared(builder) or download or builder.name in bundled.N_BINS):
-        raise FileNotFoundError(
-            f"data set {builder.name!r} is not prepared in {builder.data_dir_root}; run "
-            "`python -m experiments.prepare` with this --config on a machine with internet, or point "
-            "--config.data.data_dir (or TFDS_DATA_DIR) at a folder that holds it"
-        )
-    builder = prepare(builder)
-    source = _data_source(builder, tfds_split(_sizes(builder), split, valid_examples))
+    source = _records(builder, split, valid_examples, download)
     decode = functools.partial(_decoded, what=what, geometry=geometry)
     labelled = what.num_classes is not None
     images = Streamed(source, decode, what.event_shape, np.uint8)
@@ -108,6 +103,44 @@ def load(
         if labelled:
             labels[i] = _label(record)
     return Split(pixels, labels)
+
+
+def attributes(
+    builder: Any, split: str, *, valid_examples: int | None, download: bool
+) -> dict[str, Shaped[np.ndarray, " examples"]]:
+    """Every feature of a split that is one bool or one number, row by row as `load` has them, by name.
+
+    Features within a feature, as CelebA's `attributes`, have their own names; and where two have the
+    same, that of what they are in before it: "attributes/Smiling". Of classes there are the numbers.
+
+    Raises:
+      ValueError, FileNotFoundError: as load.
+    """
+    source = _records(builder, split, valid_examples, download)
+    dtypes = dict(_scalars(builder.info.features))
+    names = [path[-1] for path in dtypes]
+    columns = {path: np.empty(len(source), dtype) for path, dtype in dtypes.items()}
+    for i, record in enumerate(source):
+        for path, column in columns.items():
+            column[i] = functools.reduce(operator.getitem, path, record)
+    return {
+        path[-1] if names.count(path[-1]) == 1 else "/".join(path): column
+        for path, column in columns.items()
+    }
+
+
+def _scalars(features: Any, within: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], np.dtype]]:
+    """The path and dtype of every feature that is one bool or one number."""
+    import tensorflow_datasets as tfds
+
+    for name, feature in features.items():
+        path = (*within, name)
+        if isinstance(feature, tfds.features.FeaturesDict):
+            yield from _scalars(feature, path)
+        elif isinstance(feature, tfds.features.Tensor) and feature.shape == ():
+            dtype: Any = feature.np_dtype
+            if np.dtype(dtype).kind in "biuf":
+                yield path, np.dtype(dtype)
 
 
 def _decoded(
@@ -155,10 +188,18 @@ def _image_shape(builder: Any, geometry: Geometry) -> tuple[int, int, int]:
     return geometry.shape(image.shape)
 
 
-def _data_source(builder: Any, instruction: str) -> Any:
-    """Records with their images still encoded."""
+def _records(builder: Any, split: str, valid_examples: int | None, download: bool) -> Any:
+    """The records of our "train", "valid" or "test", images still encoded, of the set now prepared."""
     import tensorflow_datasets as tfds
 
+    if not (is_prepared(builder) or download or builder.name in bundled.N_BINS):
+        raise FileNotFoundError(
+            f"data set {builder.name!r} is not prepared in {builder.data_dir_root}; run "
+            "`python -m experiments.prepare` with this --config on a machine with internet, or point "
+            "--config.data.data_dir (or TFDS_DATA_DIR) at a folder that holds it"
+        )
+    builder = prepare(builder)
+    instruction = tfds_split(_sizes(builder), split, valid_examples)
     try:
         return builder.as_data_source(instruction, decoders={"image": tfds.decode.SkipDecoding()})
     except NotImplementedError:

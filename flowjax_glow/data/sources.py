@@ -1,6 +1,7 @@
 """Data sets by name: bundled ones, any image set of tensorflow-datasets, a folder of images, a table.
 
 load("photos", "train")
+load("cartoon_faces", "train")
 load("cifar10", "test", download=True)
 load("imagenet32", "valid", build="oord2016")
 load("celeb_a", "train", crop=148, image_size=64)
@@ -26,6 +27,9 @@ and "valid" is held out of the training images. CelebA has no class labels, nor 
 
 import os
 from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
 
 from flowjax_glow.data import folder, prepared, table, toys
 from flowjax_glow.data.geometry import Geometry
@@ -63,8 +67,8 @@ def load(
     """The images or vectors of one split.
 
     Args:
-      name: "digits", "photos", "folder", "imagenet32", "imagenet64", "svhn", or a name that
-        tensorflow-datasets knows, with its config and version if wanted: "cifar10",
+      name: "digits", "photos", "cartoon_faces", "folder", "imagenet32", "imagenet64", "svhn", or a
+        name that tensorflow-datasets knows, with its config and version if wanted: "cifar10",
         "emnist/letters", "mnist:3.0.1". Of vectors: "table", and the densities in the plane of `toys`:
         "moons", "circles", "spirals", "checkerboard", "eight_gaussians", "pinwheel".
       split: "train", "valid" or "test".
@@ -113,6 +117,45 @@ def load(
         download=download,
         memory_gib=memory_gib,
     )
+
+
+def attributes(
+    name: str,
+    split: str,
+    *,
+    build: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    crop: int | None = None,
+    image_size: int | None = None,
+    pad: int = 0,
+    channels: int | None = None,
+    random_crop: int | None = None,
+    path: str | os.PathLike[str] | None = None,
+    train_examples: int | None = None,
+    valid_examples: int | None = None,
+    download: bool = False,
+    memory_gib: float = 4.0,
+) -> dict[str, Shaped[np.ndarray, " examples"]]:
+    """What is known of each example that `load` with the same arguments gives, in its order, by name.
+
+    Of a set of tensorflow-datasets, or a bundled one, every feature that is one bool or one number:
+    "label", "smiling", or of CelebA, whose features lie one within another, "Smiling". Of a "folder",
+    for each folder in it whether the image is in that: "cats" of "cats/tom.png". Of vectors, nothing.
+
+    Raises:
+      ValueError, FileNotFoundError: as load; but the images are not looked at.
+    """
+    del train_examples, memory_gib
+    if split not in _SPLITS:
+        raise ValueError(f"split must be one of {', '.join(_SPLITS)}; got {split!r}")
+    geometry = Geometry(crop, image_size, pad, channels, random_crop)
+    _check_arguments(name, build, path, geometry)
+    if name == "folder":
+        return folder.attributes(path, split)
+    if name == "table" or name in toys.TOYS:
+        return {}
+    builder, _ = _open(name, build, data_dir, geometry)
+    return prepared.attributes(builder, split, valid_examples=valid_examples, download=download)
 
 
 def info(

@@ -1,8 +1,9 @@
-"""The published models: hyperparameters -> one Flow."""
+"""The published models: hyperparameters -> one Flow; and their dequantizers."""
 
 from collections.abc import Callable
 from typing import Any
 
+from flowjax_glow.dequantization import Dequantizer, uniform_dequantizer, variational_dequantizer
 from flowjax_glow.flow import Flow
 from flowjax_glow.models.ffjord import ffjord
 from flowjax_glow.models.flow_plus_plus import dequantization_flow, flow_plus_plus
@@ -44,9 +45,25 @@ def build(name: str, event_shape: tuple[int, ...], **hyperparameters: Any) -> Fl
     return MODELS[name](event_shape, **hyperparameters)
 
 
+def build_dequantizer(name: str, n_bins: int | None, **hyperparameters: Any) -> Dequantizer:
+    """The dequantizer by name, as configs give it: "uniform", or "variational", dequantization_flow's.
+
+    n_bins: levels of a pixel; None of vectors.
+
+    Raises:
+      ValueError: for learned noise of vectors, and what dequantization_flow raises.
+    """
+    if name == "uniform":
+        return uniform_dequantizer(n_bins=n_bins)
+    if n_bins is None:
+        raise ValueError(f"dequantization.name must be 'uniform' for vectors; got {name!r}")
+    return variational_dequantizer(dequantization_flow(**hyperparameters), n_bins=n_bins)
+
+
 __all__ = [
     "MODELS",
     "build",
+    "build_dequantizer",
     "dequantization_flow",
     "ffjord",
     "flow_plus_plus",

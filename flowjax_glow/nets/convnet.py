@@ -116,7 +116,7 @@ class PriorNet(nn.Module):
 
     (batch, height, width, channels) -> (batch, height, width, out_channels). With num_classes, h may
     have a batch of one, and cond holds the labels, (batch,) integers in [0, num_classes); the class
-    adds the same to every position.
+    adds the same to every position. Any other label gives nan.
 
     Raises:
       ValueError: if there are classes and cond is None.
@@ -138,7 +138,7 @@ class PriorNet(nn.Module):
         if self.num_classes is None:
             return y
         labels = getattr(cond, "shape", None)
-        if labels is None or len(labels) != 1:
+        if cond is None or labels is None or len(labels) != 1:
             raise ValueError(
                 f"a prior of {self.num_classes} classes needs labels (batch,) as cond; got {labels}"
             )
@@ -146,5 +146,7 @@ class PriorNet(nn.Module):
         by_class = ScaledConv(self.out_channels, 1, False, h.dtype, zero_init=True, name="classes")(
             one_hot
         )
+        known = ((cond >= 0) & (cond < self.num_classes))[:, None]
+        by_class = jnp.where(known, by_class, jnp.nan)
         shape = (*labels, *y.shape[1:])
         return jnp.broadcast_to(y, shape) + jnp.broadcast_to(by_class[:, None, None, :], shape)

@@ -17,7 +17,7 @@ class Table(nn.Module):
     Attributes:
       out_channels: number of outputs.
       num_classes: makes cond the labels, (batch,) integers in [0, num_classes), and h may then have a
-        batch of one. A label of num_classes or more gives nan. None: cond is ignored.
+        batch of one. Any other label gives nan. None: cond is ignored.
 
     Raises:
       ValueError: if there are classes and cond is None.
@@ -37,7 +37,8 @@ class Table(nn.Module):
         if self.num_classes is not None:
             if cond is None:
                 raise ValueError(f"a table of {self.num_classes} classes needs cond, labels; got None")
-            rows = jnp.take(rows, cond, axis=0, mode="fill")
+            labels = jnp.where(cond < 0, self.num_classes, cond)  # else -1 would be the last class
+            rows = jnp.take(rows, labels, axis=0, mode="fill")
             batch = cond.shape[0]
         rows = rows.reshape(rows.shape[0], *[1] * (h.ndim - 2), self.out_channels)
         return jnp.broadcast_to(rows, (batch, *h.shape[1:-1], self.out_channels))

@@ -47,12 +47,13 @@ def print_record(record: dict[str, Any], *, stderr: bool = False) -> None:
     table = Table(title=f"{record['model']} on {record['data_set']}", show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    for name, value in _rows(record):
+    for name, value in record_rows(record):
         table.add_row(name, value)
     Console(stderr=stderr).print(table)
 
 
-def _rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+def record_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a record says, in words: names and values."""
     r = record
     unit, speed, seconds = unit_of(r["n_bins"]), r["examples_per_second"], r["training_seconds"]
     error = f"{r['round_trip_error']:.1e}"

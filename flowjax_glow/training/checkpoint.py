@@ -50,6 +50,7 @@ class Checkpoints:
     one before.
 
     Raises:
+      FileNotFoundError: without create, where there is no such directory.
       CheckpointError: with create, where there are checkpoints and all are damaged; nothing is changed.
     """
 
@@ -60,6 +61,8 @@ class Checkpoints:
         if create:
             _on_the_first_process(self._tidy)
             self._verified = set(self._on_disk())
+        elif not self._directory.is_dir():
+            raise FileNotFoundError(f"there is no folder of checkpoints at {self._directory}")
         self._valid = {step: _valid(self._folder(step)) for step in self._on_disk()}
         self._checkpointer = ocp.AsyncCheckpointer(
             ocp.PyTreeCheckpointHandler(),
@@ -133,8 +136,8 @@ class Checkpoints:
         A step that is there already is left as it is, but for that number where it had none.
 
         Raises:
-          ValueError: where a value of the state is not finite.
-          CheckpointError: where the save before failed, or this one has at once.
+          CheckpointError: where a value of the state is not finite, the save before failed, or this one
+            has at once.
         """
         self.wait()
         step, arrays = int(state.step), _to_arrays(state)
@@ -152,7 +155,7 @@ class Checkpoints:
         leaves = _by_path(arrays)
         finite = jax.device_get(_finite(leaves))
         if bad := [path for path, is_finite in finite.items() if not is_finite]:
-            raise ValueError(
+            raise CheckpointError(
                 f"a checkpoint must hold finite values alone; at step {step} it would hold others in "
                 f"{', '.join(bad)}"
             )
@@ -195,8 +198,6 @@ class Checkpoints:
         return self._directory / str(step)
 
     def _on_disk(self) -> list[int]:
-        if not self._directory.exists():
-            return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdecimal())
 
     def _best(self) -> int | None:

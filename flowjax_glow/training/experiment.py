@@ -13,7 +13,7 @@ from flowjax_glow import data, models
 from flowjax_glow.base import Params
 from flowjax_glow.data.split import Info, Split
 from flowjax_glow.data.streaming import Streamed
-from flowjax_glow.dequantization import Dequantizer, uniform_dequantizer, variational_dequantizer
+from flowjax_glow.dequantization import Dequantizer
 from flowjax_glow.evaluation import check_split
 from flowjax_glow.flow import Flow, init
 from flowjax_glow.likelihood import reduce_bits
@@ -73,7 +73,7 @@ def build(config: Config) -> Experiment:
       ValueError: for what the config asks that cannot be, with the rule and the value.
     """
     check_config(config, whole=False)
-    info = data.info(**_source(config))
+    info = data.info(**source_of(config))
     if config.data.version not in (None, info.version):
         raise ValueError(
             f"data.version must be {info.version}, that of the data; got {config.data.version}"
@@ -135,13 +135,7 @@ def _params_shapes(flow: Flow, conditional: bool) -> tuple[Any, list[Any]]:
 
 def _make_dequantizer(config: Config, n_bins: int | None) -> Dequantizer:
     hyperparameters = config.to_dict()
-    name = hyperparameters.pop("name")
-    if name == "uniform":
-        return uniform_dequantizer(n_bins=n_bins)
-    if n_bins is None:
-        raise ValueError("dequantization.name must be 'uniform' for vectors; got 'variational'")
-    bijector = models.dequantization_flow(**hyperparameters)
-    return variational_dequantizer(bijector, n_bins=n_bins)
+    return models.build_dequantizer(hyperparameters.pop("name"), n_bins, **hyperparameters)
 
 
 def load_split(experiment: Experiment, name: str, *, training: bool = False) -> Split:
@@ -152,7 +146,7 @@ def load_split(experiment: Experiment, name: str, *, training: bool = False) -> 
     """
     config = experiment.config.data
     options = {k: config[k] for k in ("train_examples", "valid_examples", "download", "memory_gib")}
-    source = _source(experiment.config)
+    source = source_of(experiment.config)
     if training:
         del source["random_crop"]
     split = data.load(split=name, **source, **options)
@@ -268,7 +262,8 @@ def config_of(experiment: Experiment) -> Config:
     return config
 
 
-def _source(config: Config) -> dict[str, Any]:
+def source_of(config: Config) -> dict[str, Any]:
+    """What data.load, data.info and data.attributes are told of the config's data set."""
     images = ("crop", "image_size", "pad", "channels", "random_crop")
     return {k: config.data[k] for k in ("name", "build", "data_dir", "path", *images)}
 

@@ -73,7 +73,8 @@ def train_and_evaluate(config: Config, workdir: str) -> dict[str, Any]:
       The record of evaluation.json; see training.outcome.
 
     Raises:
-      ValueError, FileNotFoundError: from set_up.
+      ValueError, OSError: from set_up; and for a checkpoint of other arrays, an image that cannot be
+        used, a disk that is full.
       NonFiniteError: after train.max_bad_steps in a row whose loss or gradient was not finite.
       NotInvertibleError: with model.memory = "constant", where the data no longer come back.
       CheckpointError: where a checkpoint cannot be saved, or all are damaged.
@@ -121,10 +122,9 @@ def train(ready: Ready) -> TrainState:
     Raises:
       NonFiniteError, PreemptedError: as train_and_evaluate does.
     """
-    experiment, train_split, valid_split, mesh, workdir = ready
-    config = experiment.config
+    experiment, train_split, _, mesh, workdir = ready
+    config, unit = experiment.config, unit_of(experiment.n_bins)
     total, per_call = config.train.steps, config.train.steps_per_call
-    unit = unit_of(experiment.n_bins)
     driver = make_driver(config.parallel.driver, train_step(experiment), mesh)
     writes = jax.process_index() == 0
     with Preemption() as preemption, Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
@@ -150,23 +150,8 @@ def train(ready: Ready) -> TrainState:
             while True:
                 if evaluates:
                     state = put_state(state, mesh)  # what pmap gives is not what Orbax saves
-                    weights = to_this_process(params_of(state, config.eval.weights), mesh)
-                    valid = _valid_loss(experiment, weights, valid_split, mesh, preemption)
-                    finite = valid if valid is not None and math.isfinite(valid) else None
-                    if finite is not None:
-                        log.scalars(step, **{f"valid_{unit.field}": finite})
-                    if valid is not None:
-                        progress.say(f"step {step:>6}/{total}  valid {valid:.4f} {unit.symbol}")
-                        if config.train.watch:
-                            watched = watch(experiment, weights["flow"], valid_split, step)
-                            log.scalars(step, **watched.values)
-                            for line in watched.warnings:
-                                log.warning(step, line)
-                                progress.say(f"step {step:>6}/{total}  warning: {line}")
-                    checkpoints.save(state, finite)  # without a number it is never the best
+                    _evaluate_and_save(ready, state, checkpoints, preemption, log, progress)
                     saved = step
-                    if valid is not None and writes and can_be_drawn(experiment):
-                        log.image(step, "samples", sample_picture(experiment, weights["flow"]))
                     meter.restart(step)
                 if preemption.stops():
                     while under_way:
@@ -193,6 +178,40 @@ def train(ready: Ready) -> TrainState:
                         values["examples_per_second"] = rate
                     log.scalars(step, **values)
                     progress.update(step, values.get(unit.field), rate)
+
+
+def _evaluate_and_save(
+    ready: Ready,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    preemption: Preemption,
+    log: MetricsLog | Silent,
+    progress: Progress | Silent,
+) -> None:
+    """Measures a state on valid, watches its inverse, saves it, and draws samples of it.
+
+    Where SIGTERM came in between it is saved without a number.
+    """
+    experiment, _, split, mesh, _ = ready
+    config, unit, step = experiment.config, unit_of(experiment.n_bins), int(state.step)
+    weights = to_this_process(params_of(state, config.eval.weights), mesh)
+    valid = _valid_loss(experiment, weights, split, mesh, preemption)
+    if valid is None:
+        checkpoints.save(state, None)
+        return
+    where, finite = f"step {step:>6}/{config.train.steps}", math.isfinite(valid)
+    if finite:
+        log.scalars(step, **{f"valid_{unit.field}": valid})
+    progress.say(f"{where}  valid {valid:.4f} {unit.symbol}")
+    if config.train.watch:
+        watched = watch(experiment, weights["flow"], split, step)
+        log.scalars(step, **watched.values)
+        for line in watched.warnings:
+            log.warning(step, line)
+            progress.say(f"{where}  warning: {line}")
+    checkpoints.save(state, valid if finite else None)  # without a number it is never the best
+    if jax.process_index() == 0 and can_be_drawn(experiment):
+        log.image(step, "samples", sample_picture(experiment, weights["flow"]))
 
 
 def _is_evaluated(config: Config, step: int) -> bool:

@@ -113,7 +113,7 @@ def write_pictures(trained: Trained, workdir: str) -> None:
     folder = Path(workdir) / "samples"
     folder.mkdir(exist_ok=True)
     if experiment.n_bins is None:
-        pictures = _plane_pictures(trained)
+        pictures = plane_pictures(trained)
     else:
         pictures = _image_pictures(trained, experiment.n_bins)
     for name, picture in pictures.items():
@@ -130,7 +130,8 @@ def _image_pictures(trained: Trained, n_bins: int) -> dict[str, UInt8[np.ndarray
     return pictures | {"test_images": plots.image_grid(test)}
 
 
-def _plane_pictures(trained: Trained) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
+def plane_pictures(trained: Trained) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
+    """Of vectors of two numbers: "samples", beside test data, and "density"."""
     experiment, params = trained.experiment, trained.params
     info, names = experiment.info, _names(experiment)
     test = in_own_units(info, load_split(experiment, "test").examples)[:_POINTS]

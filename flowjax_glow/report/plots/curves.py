@@ -1,125 +1,72 @@
-"""Pictures of data, samples, densities and learning curves: arrays in, uint8 arrays or files out."""
+"""Densities on the line, as curves and as histograms, and the loss over the steps of training."""
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from flowjax_glow.likelihood import BITS_PER_DIM, Unit
-
-# Small pictures are enlarged to about this many pixels a side, each pixel to a square.
-_TILE_PIXELS = 64
-
-# Okabe & Ito's colours, told apart by the colour-blind, without yellow, which is faint on white.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+from flowjax_glow.report.plots.canvas import COLOURS, pixels
 
 
-def to_uint8(levels: UInt8[np.ndarray, "*shape"], *, n_bins: int) -> UInt8[np.ndarray, "*shape"]:
-    """Levels in [0, n_bins) as brightness in [0, 255]."""
-    return np.round(levels * (255.0 / (n_bins - 1))).astype(np.uint8)
-
-
-def image_grid(
-    images: UInt8[np.ndarray, "n height width channels"],
-    *,
-    columns: int | None = None,
-    tile: int = _TILE_PIXELS,
-) -> UInt8[np.ndarray, "grid_height grid_width 3"]:
-    """Images side by side in rows, on white, as one RGB picture.
-
-    columns: how many in a row; by default as many as make it square. tile: pixels a side that small
-    images are enlarged to, by a whole factor and without smoothing.
-    """
-    n, height, width, channels = images.shape
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3; got {channels}")
-    factor, gap = max(1, tile // max(height, width)), 2
-    columns = columns or math.ceil(math.sqrt(n))
-    rows = -(-n // columns)
-    cell_height, cell_width = height * factor + gap, width * factor + gap
-    grid = np.full((rows * cell_height + gap, columns * cell_width + gap, 3), 255, np.uint8)
-    for i, image in enumerate(images):
-        top, left = gap + i // columns * cell_height, gap + i % columns * cell_width
-        large = image.repeat(factor, axis=0).repeat(factor, axis=1)
-        grid[top : top + height * factor, left : left + width * factor] = large
-    return grid
-
-
-def save_image(image: UInt8[np.ndarray, "height width 3"], path: str | os.PathLike[str]) -> None:
-    """Writes a picture; the format is the file name's ending."""
-    from PIL import Image
-
-    Image.fromarray(image).save(path)
-
-
-def scatter(
-    clouds: dict[str, Float[np.ndarray, "_ 2"]], columns: Sequence[str]
+def density_curves(
+    x: Float[np.ndarray, " points"], densities: Mapping[str, Float[np.ndarray, " points"]], xlabel: str
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Points in the plane side by side, a panel each under its name, all in the window of the first."""
+    """Densities on the line over the points x, by name."""
     from matplotlib.figure import Figure
 
-    window = _window(next(iter(clouds.values())))
-    figure = Figure(figsize=(5 * len(clouds), 5), layout="constrained")
-    panels = figure.subplots(1, len(clouds), squeeze=False)[0]
-    for axes, (title, points) in zip(panels, clouds.items(), strict=True):
-        axes.scatter(*points.T, s=1.5, color="#1f4e8c", linewidths=0, rasterized=True)
-        _dress(axes, title, columns, window)
-    return _pixels(figure)
-
-
-def heat_map(
-    density: Callable[[Float[np.ndarray, "_ 2"]], Float[np.ndarray, " _"]],
-    points: Float[np.ndarray, "_ 2"],
-    title: str,
-    columns: Sequence[str],
-    *,
-    cells: int = 300,
-) -> UInt8[np.ndarray, "height width 3"]:
-    """A density over the plane, in the window of some points, by cells x cells values of it."""
-    from matplotlib.figure import Figure
-
-    window = _window(points)
-    x, y = (np.linspace(low, high, 2 * cells + 1)[1::2] for low, high in window)  # their middles
-    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    figure = Figure(figsize=(5, 5), layout="constrained")
+    figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(
-        density(grid).reshape(cells, cells),
-        cmap="magma",
-        extent=(*window[0], *window[1]),
-        origin="lower",
-        aspect="auto",
-        vmin=0.0,
-    )
-    _dress(axes, title, columns, window)
-    return _pixels(figure)
-
-
-def _window(points: Float[np.ndarray, "_ 2"]) -> list[tuple[float, float]]:
-    """What the points span on each axis, and a tenth more on either side."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = 0.1 * (high - low)
-    return list(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
-
-
-def _dress(axes: Any, title: str, columns: Sequence[str], window: list[tuple[float, float]]) -> None:
-    axes.set_title(title)
-    axes.set_xlabel(columns[0])
-    axes.set_ylabel(columns[1])
-    axes.set_xlim(window[0])
-    axes.set_ylim(window[1])
+    for i, (name, density) in enumerate(densities.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.fill_between(x, density, color=colour, alpha=0.15, lw=0)
+        axes.plot(x, density, color=colour, lw=1.6, label=name)
+    axes.set_xlabel(xlabel)
+    axes.set_xlim(x.min(), x.max())
+    axes.set_ylim(0.0, None)
     axes.spines[["top", "right"]].set_visible(False)
+    _name_above(figure)
+    return pixels(figure)
 
 
-def _pixels(figure: Any) -> UInt8[np.ndarray, "height width 3"]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def histograms(
+    values: Mapping[str, Float[np.ndarray, " _"]], xlabel: str
+) -> UInt8[np.ndarray, "height width 3"]:
+    """How each set of numbers is distributed: densities over bins that all sets share, by name.
 
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    Raises:
+      ValueError: for a set that is empty, or has numbers that are not finite.
+    """
+    from matplotlib.figure import Figure
+
+    for name, of_set in values.items():
+        if not (of_set.size and np.isfinite(of_set).all()):
+            raise ValueError(f"values must be finite, and some; got {name!r}: {of_set}")
+    # Fine enough for the narrowest set.
+    together = np.concatenate(list(values.values()))
+    finest = min(np.diff(np.histogram_bin_edges(v, "fd")[:2])[0] for v in values.values())
+    count = int(np.clip(np.ptp(together) / finest, 20, 200))
+    edges = np.histogram_bin_edges(together, count)
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for i, (name, of_set) in enumerate(values.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        density, _ = np.histogram(of_set, edges, density=True)
+        axes.stairs(density, edges, fill=True, color=colour, alpha=0.25)
+        axes.stairs(density, edges, color=colour, label=f"{name}, mean {of_set.mean():.3g}")
+    axes.set_xlabel(xlabel)
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    _name_above(figure)
+    return pixels(figure)
+
+
+def _name_above(figure: Any) -> None:
+    """The names of the curves above them, since beside them there may be no place."""
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
 
 
 def learning_curve(
@@ -185,7 +132,7 @@ def sweep_curves(
             steps, losses = _on_common_steps(groups[label])
             mean, least, most = losses.mean(axis=0), losses.min(axis=0), losses.max(axis=0)
             name = named[label][1]
-            colour = _COLOURS[names.index(name) % len(_COLOURS)]
+            colour = COLOURS[names.index(name) % len(COLOURS)]
             axes.fill_between(steps, least, most, color=colour, alpha=0.2, lw=0)
             axes.plot(steps, mean, color=colour, lw=1.6, label=f"{name} {mean[-1]:.3f}".strip())
             # The first steps are far above all that is of interest.
