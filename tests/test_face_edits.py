@@ -88,12 +88,10 @@ def classify():
             return optax.apply_updates(params, updates), state
 
         state, rng = optimizer.init(params), np.random.default_rng(0)
-        for i in range(steps):
-            if i * size % len(drawn.images) == 0:
-                order = rng.permutation(len(drawn.images)).reshape(-1, size)
-            rows = order[i % len(order)]
-            shown = {name: values[rows] for name, values in drawn.shown.items()}
-            params, state = step(params, state, drawn.images[rows], shown)
+        for _ in range(epochs):
+            for rows in rng.permutation(len(drawn.images)).reshape(-1, size):
+                shown = {name: values[rows] for name, values in drawn.shown.items()}
+                params, state = step(params, state, drawn.images[rows], shown)
     yield jax.jit(partial(network.apply, params))
     jax.config.update("jax_disable_most_optimizations", True)
 
