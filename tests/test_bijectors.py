@@ -16,7 +16,7 @@ KEY = jax.random.key(0)
 
 def constructors() -> set[str]:
     """The names of all public functions that make a bijector or a model."""
-    public = {getattr(fg, name) for name in fg.__all__}
+    public = filter(callable, (getattr(fg, name) for name in fg.__all__))
     rooms = ("flowjax_glow.bijectors.", "flowjax_glow.combine")
     made = {f.__name__ for f in public if f.__module__.startswith(rooms)}
     return {*made, *MODELS}

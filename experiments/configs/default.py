@@ -14,7 +14,8 @@ def get_config() -> Config:
     config.seed = 0
 
     config.data = ConfigDict()
-    config.data.name = "digits"  # images: or "photos", "folder", any of TFDS; vectors: "moons", "table"
+    # Images: "digits", "photos", "cartoon_faces", "folder", any of TFDS; vectors: "moons", "table".
+    config.data.name = "digits"
     config.data.build = placeholder(str)  # imagenet32, imagenet64: "oord2016" or "downsampled2017"
     config.data.version = placeholder(str)  # of the set, which must be this; a run takes what it finds
     config.data.path = placeholder(str)  # of the "folder" of images, or the "table", .csv or .parquet
