@@ -121,18 +121,10 @@ def test_a_run_on_a_table_is_evaluated_and_sampled_as_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("command", "flags", "message"),
     [
-        ("train", [_config(), "--config.data.n_bits=5"], "data.n_bits must be 8 for 17 levels; got 5"),
-        ("train", [_config(), "--config.parallel.fsdp=7"], "parallel.fsdp must divide the"),
         (
             "train",
             [_config(), "--config.parallel.distributed=True"],
             "to start the processes; found none",
-        ),
-        ("train", [_config("table_spline")], "path must name a CSV or Parquet file; got None"),
-        (
-            "train",
-            [_config("moons_spline"), "--config.data.flip=True"],
-            "flip, shift and random_crop are for images",
         ),
         ("evaluate", [], "there is no run in"),
     ],
