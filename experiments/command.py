@@ -23,8 +23,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments.configs import default
-from flowjax_glow.training.checks import check_config, check_fields, flatten, nearest
-from flowjax_glow.training.config import Config, read_json
+from flowjax_glow.training.checks import check_config, check_fields, nearest
+from flowjax_glow.training.config import Config, flatten, read_json
 
 flags.disclaim_key_flags()  # so that --help of a command shows --config as its own
 

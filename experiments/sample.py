@@ -47,7 +47,8 @@ def main(argv: list[str]) -> None:
     temperature = (0.7 if are_images else 1.0) if TEMPERATURE.value is None else TEMPERATURE.value
     key = jax.random.key(SEED.value)
     samples = draw_samples(experiment, trained.params, key, num, temperature=temperature)
-    _write(experiment, samples, suffix)
+    with one_line(OSError):  # a full disk, say
+        _write(experiment, samples, suffix)
     print(f"{num} samples at temperature {temperature}, step {trained.step}: {OUT.value}")
     if not samples.finite.all():
         left = " and are left white" if are_images else ""

@@ -32,8 +32,14 @@ from flowjax_glow.nets.table import Table
 from flowjax_glow.sharding import check_backend, make_mesh
 from flowjax_glow.training import loop
 from flowjax_glow.training.bad_steps import NonFiniteError
-from flowjax_glow.training.checks import FIELDS, check_config, flatten
-from flowjax_glow.training.config import check_same_run, check_writable, read_config, write_config
+from flowjax_glow.training.checks import FIELDS, check_config
+from flowjax_glow.training.config import (
+    check_same_run,
+    check_writable,
+    flatten,
+    read_config,
+    write_config,
+)
 from flowjax_glow.training.drivers import check_devices
 from flowjax_glow.training.experiment import build, load_trained
 from flowjax_glow.training.manifest import CheckpointError

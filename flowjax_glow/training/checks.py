@@ -4,12 +4,12 @@ What only the data, the devices or another field can tell is checked where it is
 first compilation too: experiment.build, drivers.check_devices, and the model's own constructor.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flowjax_glow import models
 from flowjax_glow.models.hyperparameters import MOST, Rule, check_field, nearest, rules_of
-from flowjax_glow.training.config import Config
+from flowjax_glow.training.config import Config, flatten
 
 _WHOLE, _WHOLE_OR_ZERO = Rule(int, most=MOST), Rule(int, least=0, most=MOST)
 _COUNT, _COUNT_OR_NONE = Rule(int, least=1, most=MOST), Rule(int, least=1, most=MOST, none=True)
@@ -118,12 +118,3 @@ def check_fields(flat: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"there is no field {name}{of}; got {name} = {value!r}{nearest(name, known)}"
             )
-
-
-def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The fields of a config or dict by their dotted names; a section without fields has none."""
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -47,7 +47,7 @@ def check_same_run(workdir: str | Path, config: Config) -> None:
             "put it back, or take another workdir"
         )
     if before is not None:
-        old, new = dict(_flat(before)), dict(_flat(config))
+        old, new = dict(flatten(before)), dict(flatten(config))
         differ = [
             f"{k} = {old.get(k)!r} there, {new.get(k)!r} here"
             for k in sorted(old.keys() | new.keys())
@@ -128,15 +128,16 @@ def fingerprint(config: Config) -> str:
     Equal where runs differ in the seed alone, and in what changes no result: devices, memory, reports,
     and how they are evaluated.
     """
-    flat = dict(_flat(config))
+    flat = dict(flatten(config))
     counts = {k: v for k, v in flat.items() if k != "seed" and not k.startswith(_MAY_CHANGE)}
     counts["train.steps"] = flat["train.steps"]
     return hashlib.sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a config or dict by their dotted names; a section without fields has none."""
     for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _flat(value, f"{prefix}{name}.")
+        if hasattr(value, "items"):
+            yield from flatten(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value
+            yield f"{prefix}{name}", value

@@ -79,7 +79,7 @@ def check_devices(config: Config) -> Mesh:
             f"is; got {asked!r}; for a GPU or TPU jax needs its support, such as pip install "
             "'jax[cuda13]'"
         )
-    for field in ("accumulate", "steps_per_call", "max_bad_steps"):
+    for field in ("accumulate", "steps_per_call"):
         if train[field] < 1:
             raise ValueError(f"train.{field} must be at least 1; got {train[field]}")
     if train.batch_size % (mesh.size * train.accumulate):

@@ -12,8 +12,7 @@ from flowjax_glow.report import html, plots
 from flowjax_glow.report.html import Html, Section
 from flowjax_glow.report.record import duration, environment, read_record, record_rows
 from flowjax_glow.training import exhibits
-from flowjax_glow.training.checks import flatten
-from flowjax_glow.training.config import Config, read_config
+from flowjax_glow.training.config import Config, flatten, read_config
 from flowjax_glow.training.experiment import Experiment, Trained, build, load_trained
 from flowjax_glow.training.metrics import read_metrics
 from flowjax_glow.training.pictures import can_be_drawn
