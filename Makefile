@@ -27,7 +27,7 @@ demo: $(READY)
 	@echo "Look at $(DEMO)/samples/ and $(DEMO)/learning_curve.png"
 
 test: $(READY)
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --durations=25
 
 soak: $(READY)
 	$(RUN) tests/soak.py

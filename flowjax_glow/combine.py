@@ -33,16 +33,18 @@ def zero_logdet(x: Batch) -> jax.Array:
 def chain(*bijectors: Bijector) -> Bijector:
     """Applies bijectors one after the other, data side first; logdets add up.
 
-    params: a tuple, one entry a bijector. init pushes the batch through each bijector it has
-    initialised, so that every one sees the activations it will see. The key is folded with the
+    params: a tuple, one entry a bijector. init pushes the batch through the bijectors it has
+    initialised, so that each one sees the activations it will see. The key is folded with the
     bijector's position.
     """
 
     def init(key, x, cond=None):
         params = []
-        for b, k in zip(bijectors, jax.random.split(key, max(len(bijectors), 1)), strict=False):
-            params.append(b.init(k, x, cond))
-            x, _ = b.forward(params[-1], x, cond)
+        keys = jax.random.split(key, max(len(bijectors), 1))
+        for i, b in enumerate(bijectors):
+            if i > 0:  # what comes out of the last one nobody sees
+                x, _ = bijectors[i - 1].forward(params[-1], x, cond)
+            params.append(b.init(keys[i], x, cond))
         return tuple(params)
 
     def forward(params, x, cond=None, key=None):

@@ -53,11 +53,11 @@ def _params(flow, n_bins, scale=0.02):
 
 def _bits(flow, params, images, n_bins, draws=8):
     """What the model's own bound says that the images take, in bits."""
-    params = fg.prepare(flow, params)
+    params, log_prob_of = fg.prepare(flow, params), jax.jit(partial(fg.log_prob, flow))
     total = 0.0
     for draw in range(draws):
         x = fg.dequantize(jax.random.key(draw), jnp.asarray(images), n_bins=n_bins)
-        log_prob = fg.log_prob(flow, params, x)
+        log_prob = log_prob_of(params, x)
         total += float(fg.bits_per_dim(log_prob, flow.event_shape, n_bins=n_bins).mean()) / draws
     return total * images.size
 
@@ -67,9 +67,10 @@ def test_every_kind_of_layer_gives_back_the_pixels_at_the_rate_of_the_likelihood
     flow, n_bins = FLOWS[name](), 6
     params = _params(flow, n_bins)
     coder = Coder(flow, params, n_bins=n_bins, batch_size=64)
-    images = RNG.integers(n_bins, size=(480, *flow.event_shape), dtype=np.uint8)  # 7 batches and a half
+    num = 480 if name == "nice" else 512  # the last batch a half one, which compiles again; or all whole
+    images = RNG.integers(n_bins, size=(num, *flow.event_shape), dtype=np.uint8)
     coded = coder.encode(images)
-    np.testing.assert_array_equal(coder.decode(coded.words, coded.initial_bits, 480), images)
+    np.testing.assert_array_equal(coder.decode(coded.words, coded.initial_bits, num), images)
     # The noise is drawn once in coding: 1% is 3 of its standard errors or more.
     assert coded.bits == pytest.approx(_bits(flow, params, images, n_bins), rel=0.01)
 
