@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from configs import ROOT
+from configs import ROOT, tiny
 from PIL import Image
 
 import flowjax_glow as fg
@@ -24,6 +24,7 @@ from flowjax_glow.compression.stack import Stack, borrowed_words
 from flowjax_glow.compression.steps import steps_of
 from flowjax_glow.nets.masked import MADE
 from flowjax_glow.testing import perturb
+from flowjax_glow.training import loop
 from flowjax_glow.training.compressed import compress, decompress
 from flowjax_glow.training.experiment import load_trained
 
@@ -67,7 +68,7 @@ def test_every_kind_of_layer_gives_back_the_pixels_at_the_rate_of_the_likelihood
     flow, n_bins = FLOWS[name](), 6
     params = _params(flow, n_bins)
     coder = Coder(flow, params, n_bins=n_bins, batch_size=64)
-    num = 480 if name == "nice" else 512  # the last batch a half one, which compiles again; or all whole
+    num = 480 if name == "nice" else 512  # of one the last batch is a half, which compiles again
     images = RNG.integers(n_bins, size=(num, *flow.event_shape), dtype=np.uint8)
     coded = coder.encode(images)
     np.testing.assert_array_equal(coder.decode(coded.words, coded.initial_bits, num), images)
@@ -327,12 +328,11 @@ def _command(name, *flags, expect=0, **env):
 def run(tmp_path_factory):
     """The folder of a run, as short as can be, whose images are (8, 8, 1) in 17 levels."""
     folder = tmp_path_factory.mktemp("compressed")
+    config = tiny(folder, steps=2, eval_every=2, steps_per_call=1)
+    with jax.numpy_dtype_promotion("standard"):
+        loop.train_and_evaluate(config, str(folder / "run"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
-        config = "--config=experiments/configs/glow_digits.py:smoke"
-        fields = {"data.data_dir": folder, "model.depth": 1, "model.width": 4, "train.watch": 0}
-        flags = [f"--config.{name}={value}" for name, value in fields.items()]
-        _command("train", config, *flags, f"--workdir={folder / 'run'}")
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))  # of the commands
         yield folder / "run"
 
 
