@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported
+os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported, as the next
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 import jax
 import pytest
@@ -28,13 +29,13 @@ def _refuse_network(event, args):
 sys.addaudithook(_refuse_network)
 
 jax.config.update("jax_num_cpu_devices", 2)
-# Most of the suite's time is compilation, and this halves it: the change of variables of a Glow is
-# checked in 13 s in place of 24. XLA ends a process at a flag it does not know, hence the version.
-# Commands inherit it, but for the run of test_commands that is looked at most.
+# Most of the suite's time is compilation: without optimizations, and with this, which halves the rest,
+# the change of variables of a Glow is checked in 13 s in place of 24. XLA ends a process at a flag it
+# does not know, hence the version. Commands inherit both, but for the run of test_commands that is
+# looked at most.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
-jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

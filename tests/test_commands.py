@@ -43,7 +43,8 @@ def trained(tmp_path_factory):
     """A run of glow_digits in its smoke form, and what it printed."""
     folder = tmp_path_factory.mktemp("trained")
     flags = f"--workdir={folder / 'run'}", f"--config.data.data_dir={folder}"
-    as_a_user = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    faster = {"XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"}  # of conftest.py
+    as_a_user = {name: value for name, value in os.environ.items() if name not in faster}
     done = _run("train", _config(), *flags, env=as_a_user)
     return folder / "run", done.stdout
 
@@ -161,11 +162,17 @@ def test_compiled_programs_are_kept(environment, folder, tmp_path, monkeypatch):
     )
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Where the local sets lie, once the first has prepared them."""
+    return tmp_path_factory.mktemp("prepared")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LOCAL if name != "glow_digits"])
-def test_every_local_config_trains_in_its_smoke_form(name, tmp_path):
+def test_every_local_config_trains_in_its_smoke_form(name, prepared, tmp_path):
     workdir = tmp_path / "run"
-    flags = [f"--workdir={workdir}", f"--config.data.data_dir={tmp_path}"]
+    flags = [f"--workdir={workdir}", f"--config.data.data_dir={prepared}"]
     if name.startswith("table"):
         flags.append(f"--config.data.path={write_table(tmp_path)}")
     _run("train", _config(name), *flags)

@@ -101,11 +101,7 @@ def test_the_tutorial_runs_as_printed(tmp_path):
         text=True,
         cwd=tmp_path,
         timeout=280,
-        env={
-            **os.environ,
-            "TFDS_DATA_DIR": str(tmp_path),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # as in conftest.py
-        },
+        env={**os.environ, "TFDS_DATA_DIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     steps = [float(bits) for bits in re.findall(r"step +\d+: (\d\.\d\d) bits/dim", done.stdout)]

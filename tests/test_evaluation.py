@@ -88,7 +88,6 @@ def test_a_seed_gives_the_same_number_on_1_and_on_8_devices():
     environment = {
         **os.environ,
         "JAX_NUM_CPU_DEVICES": "8",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
         "PYTHONPATH": str(folder.parent),
     }
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True, timeout=200)

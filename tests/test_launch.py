@@ -26,7 +26,6 @@ def _start(processes, devices, *command):
         cwd=ROOT,
         env={
             **os.environ,
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
             "JAX_ENABLE_COMPILATION_CACHE": "false",
         },
         stdout=subprocess.PIPE,

@@ -1,7 +1,6 @@
 """Every notebook runs from top to bottom, and the .ipynb is what the .py shows."""
 
 import importlib.util
-import os
 import runpy
 import subprocess
 import sys
@@ -19,12 +18,7 @@ _MOST_KIB = {"warped_grid": 1500}  # a film
 @NOTEBOOKS
 def test_notebook_runs(path, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(path)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=280,
-        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"},  # as in conftest.py
+        [sys.executable, str(path)], capture_output=True, text=True, cwd=tmp_path, timeout=280
     )
     assert done.returncode == 0, done.stderr
     assert "nan" not in done.stdout

@@ -134,7 +134,6 @@ def _environment(devices):
     return {
         **os.environ,
         "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
 
