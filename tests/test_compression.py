@@ -333,6 +333,8 @@ def run(tmp_path_factory):
         loop.train_and_evaluate(config, str(folder / "run"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))  # of the commands
+        # Without optimizations no machine rounds otherwise than another.
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "false")
         yield folder / "run"
 
 

@@ -15,7 +15,7 @@ import hashlib
 import importlib.metadata
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -47,6 +47,7 @@ _MOST_NUMBERS = 2**22
 _PACKAGES = ("jax", "jaxlib", "numpy", "constriction")
 
 Images = UInt8[np.ndarray, "images height width channels"]
+Report = Callable[[int], object]
 
 
 class Coded(NamedTuple):
@@ -106,8 +107,10 @@ class Coder:
                 "arithmetic": self._probe(),
             }
 
-    def encode(self, images: Images) -> Coded:
+    def encode(self, images: Images, *, report: Report | None = None) -> Coded:
         """Compresses images, of the flow's shape and in levels below n_bins.
+
+        report: is told after every batch how many images are done.
 
         Raises:
           ValueError: for others, and for an image that the flow maps to what is not finite.
@@ -121,15 +124,20 @@ class Coder:
         before = stack.bits
         with _in_float64():
             for start in range(0, len(images), self._batch_size):
-                self._push(stack, images[start : start + self._batch_size])
+                batch = images[start : start + self._batch_size]
+                self._push(stack, batch)
+                if report is not None:
+                    report(start + len(batch))
         unused = stack.lowest - _STATE_WORDS
         if unused < 0:
             raise ValueError("the flow takes more bits from the stack than there are to begin with")
         bits = stack.bits - before
         return Coded(stack.words[unused:], bits, 32 * (len(borrowed) - unused))
 
-    def decode(self, words: Words, initial_bits: int, num: int) -> Images:
-        """The images that encode was given, `num` of them.
+    def decode(
+        self, words: Words, initial_bits: int, num: int, *, report: Report | None = None
+    ) -> Images:
+        """The images that encode was given, `num` of them, the last first; report as in encode.
 
         Raises:
           ValueError: where the words are not what encode made of so many images.
@@ -141,6 +149,8 @@ class Coder:
                 images[start : start + self._batch_size] = self._pop(
                     stack, min(self._batch_size, num - start)
                 )
+                if report is not None:
+                    report(num - start)
         borrowed = self._borrowed(num)
         if not np.array_equal(stack.words, borrowed[len(borrowed) - initial_bits // 32 :]):
             raise ValueError("the images did not come back: the words or this machine are others")

@@ -11,6 +11,7 @@ from flowjax_glow.compression.coder import Images
 from flowjax_glow.compression.container import Sizes
 from flowjax_glow.compression.stack import Words
 from flowjax_glow.training.experiment import Experiment, Trained
+from flowjax_glow.training.metrics import Progress
 
 
 class Compressed(NamedTuple):
@@ -28,14 +29,15 @@ def compress(
     names: tuple[str, ...] | None = None,
     batch_size: int = 1,
 ) -> Compressed:
-    """Writes images into a file, whole or not at all.
+    """Writes images into a file, whole or not at all, and shows on stderr how far it is.
 
     Raises:
       ValueError: for a run that cannot compress, and images that its flow cannot take as they are.
     """
     batch_size = min(batch_size, len(images))
     coder = _coder(trained, batch_size)
-    coded = coder.encode(images)
+    with _progress("compress", len(images)) as bar:
+        coded = coder.encode(images, report=lambda done: bar.update(done, None))
     header = Header(
         images=len(images),
         event_shape=tuple(map(int, images.shape[1:])),
@@ -51,7 +53,7 @@ def compress(
 
 
 def decompress(trained: Trained, header: Header, words: Words) -> Images:
-    """The images of a file, the very same.
+    """The images of a file, the very same; shows on stderr how far it is.
 
     Raises:
       ValueError: where the run, its checkpoint, the libraries or the machine's arithmetic are not those
@@ -75,7 +77,10 @@ def decompress(trained: Trained, header: Header, words: Words) -> Images:
             f"the file must be decompressed with what it was made by, or pixels would be wrong: "
             f"{'; '.join(differ)}"
         )
-    images = coder.decode(words, header.initial_bits, header.images)
+    with _progress("decompress", header.images) as bar:
+        images = coder.decode(
+            words, header.initial_bits, header.images, report=lambda done: bar.update(done, None)
+        )
     if _digest(images) != header.pixels:
         raise ValueError("this machine computes otherwise than that of the file, and got other pixels")
     return images
@@ -105,6 +110,10 @@ def _coder(trained: Trained, batch_size: int) -> Coder:
     experiment = trained.experiment
     check_compresses(experiment)
     return Coder(experiment.flow, trained.params, n_bins=experiment.n_bins or 0, batch_size=batch_size)
+
+
+def _progress(what: str, images: int) -> Progress:
+    return Progress(images, unit="", what=what, stderr=True)
 
 
 def _digest(images: Images) -> str:
