@@ -91,7 +91,7 @@ footer { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1rem;
   header { padding-top: 1.75rem; }
   h1 { font-size: 1.7rem; }
   main, header, footer { padding-left: 1rem; padding-right: 1rem; }
-  img.plot, img.map { width: min(var(--width), 30rem); }
+  img.plot, img.map { width: min(var(--width), 100vw - 2rem); }
   .strip img, .tiles img { width: var(--narrow); }
   .tiles { max-width: calc(8 * (var(--narrow) + 3px)); }
   .strip th, .tiles div { font-size: 0.75rem; }
@@ -177,13 +177,13 @@ def plot(
     width: int,
     is_map: bool = False,
 ) -> Html:
-    """A drawn picture, `width` pixels wide; too wide for the screen, it scrolls by itself.
+    """A drawn picture, `width` pixels wide, or as wide as the screen is.
 
     Its colours are turned to light on dark where the reader wants that, but for those of a map.
     """
     kind = "map" if is_map else "plot"
     image = f'<img class="{kind}" style="--width:{width}px" src="{_png(picture)}" alt="{_text(alt)}">'
-    return _figure(_scrolling(image, alt), caption)
+    return _figure(image, caption)
 
 
 def tiles(
