@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.peers import data
@@ -58,14 +59,18 @@ def place(tree: Any, devices: Mesh, *spec: Any) -> Any:
 
 
 def adam_step(log_prob, optimizer):
-    """(state, x) -> (state, loss) on one device of the mesh; one pmean of the gradients."""
+    """(state, x) -> (state, loss) on one device of the mesh.
+
+    Loss and gradients travel as one vector: devices wait for each other at every array.
+    """
 
     def loss(params, x):
         return -jnp.mean(log_prob(params, x))
 
     def step(state, x):
         params, moments = state
-        value, gradients = jax.lax.pmean(jax.value_and_grad(loss)(params, x), AXIS)
+        flat, unravel = ravel_pytree(jax.value_and_grad(loss)(params, x))
+        value, gradients = unravel(jax.lax.pmean(flat, AXIS))
         updates, moments = optimizer.update(gradients, moments, params)
         return (optax.apply_updates(params, updates), moments), value
 

@@ -65,10 +65,12 @@ class _Bin(NamedTuple):
 
 def _bin(h, value, bins, bound, *, of):
     """h, (..., channels * (3 bins - 1)), for value, (..., channels): the bin on the axis `of`."""
-    # The bins are the first axis, so that all that is done with them vectorises over the values: with
-    # theirs last, 8 numbers at a time, a training step on vectors took 1.5 times as long.
-    h = jnp.moveaxis(h.reshape(*value.shape, -1), -1, 0)
-    shares = jax.nn.softmax(h[: 2 * bins].reshape(2, bins, *value.shape), axis=1)
+    # The bins are the first axis and the values, flat, the other, so that all that is done with bins
+    # vectorises over the values. A training step on vectors took 1.3 times as long with theirs last,
+    # and 1.4 times with an axis of one channel behind the values.
+    shape, value = value.shape, value.reshape(-1)
+    h = h.reshape(value.size, -1).T
+    shares = jax.nn.softmax(h[: 2 * bins].reshape(2, bins, -1), axis=1)
     sizes = 2 * bound * (MIN_SHARE + (1 - MIN_SHARE * bins) * shares)
     # The knots between the bins say where a value is, and nothing is differentiated through that.
     along = jax.lax.stop_gradient(sizes[0 if of == "x" else 1, :-1])
@@ -77,14 +79,14 @@ def _bin(h, value, bins, bound, *, of):
     before = jnp.concatenate([passed, last])
     here = jnp.concatenate([first, passed]) & ~before
     # Selections are sums, which vectorise where a gather would not; corners are sums anyway.
-    x, y = jnp.sum(jnp.where(before[None], sizes, 0.0), axis=1) - bound
-    width, height = jnp.sum(jnp.where(here[None], sizes, 0.0), axis=1)
+    corner = jnp.sum(jnp.where(before[None], sizes, 0.0), axis=1) - bound
+    size = jnp.sum(jnp.where(here[None], sizes, 0.0), axis=1)
     inner = h[2 * bins :]
     # An end of the interval selects nothing, and 0 makes the slope 1.
     sides = [jnp.sum(jnp.where(bin_, inner, 0.0), axis=0) for bin_ in (here[1:], here[:-1])]
     offset = jnp.log(jnp.expm1(1 - MIN_SLOPE)).astype(h.dtype)
-    left, right = MIN_SLOPE + jax.nn.softplus(jnp.stack(sides) + offset)
-    return _Bin(x, y, width, height, left, right)
+    slopes = MIN_SLOPE + jax.nn.softplus(jnp.stack(sides) + offset)
+    return _Bin(*(number.reshape(shape) for number in (*corner, *size, *slopes)))
 
 
 def _evaluate(b, t):
