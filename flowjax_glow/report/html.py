@@ -183,7 +183,7 @@ def plot(
     """
     kind = "map" if is_map else "plot"
     image = f'<img class="{kind}" style="--width:{width}px" src="{_png(picture)}" alt="{_text(alt)}">'
-    return _figure(image, caption)
+    return _figure(Html(image), caption)
 
 
 def tiles(
